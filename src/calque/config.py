@@ -1,0 +1,102 @@
+"""From TOML to frozen dataclasses and back; what does not fit is an error that names it."""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomlkit
+from pydantic import TypeAdapter, ValidationError
+
+Config = TypeVar("Config")
+Value = TypeVar("Value")
+
+
+class CalqueError(ValueError):
+    """Something the user gave us cannot be used; the message says where, what and what would do."""
+
+
+def choose(field: str, name: str, table: Mapping[str, Value]) -> Value:
+    """The entry of `table` called `name`.
+
+    Raises CalqueError with the choices and the nearest of them when there is none.
+    """
+    if name not in table:
+        raise CalqueError(f"{field}: no {name!r}; {_choices(name, table)}")
+    return table[name]
+
+
+def parse(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """An instance of the dataclass `cls` from plain values; `where` begins every message.
+
+    Raises CalqueError for an unknown key (with the nearest known one), a missing key, a value of
+    the wrong type or out of its range.
+    """
+    _refuse_unknown_keys(cls, values, where)
+    try:
+        # By way of JSON, where strict means: no "5" for 5, yet a list will do for a tuple.
+        return TypeAdapter(cls).validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise CalqueError("\n".join(_message(e, where) for e in error.errors())) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises CalqueError with the line where it is not TOML."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        raise CalqueError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise CalqueError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CalqueError(f"{path}: not TOML: {error}") from None
+
+
+def to_toml(config: Any) -> str:
+    """A dataclass as TOML, defaults written out; a value of None is left out."""
+    return tomlkit.dumps(_without_none(dataclasses.asdict(config)))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _refuse_unknown_keys(cls: type, values: Mapping[str, Any], where: str) -> None:
+    hints = typing.get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            raise CalqueError(f"{where}: unknown key {key!r}; {_choices(key, hints)}")
+        nested = [hints[key], *typing.get_args(hints[key])]
+        section = next((t for t in nested if dataclasses.is_dataclass(t)), None)
+        if isinstance(section, type):
+            items = enumerate(value) if isinstance(value, list) else [("", value)]
+            for index, item in items:
+                if isinstance(item, Mapping):
+                    place = f"{where}.{key}" if index == "" else f"{where}.{key}[{index}]"
+                    _refuse_unknown_keys(section, item, place)
+
+
+def _choices(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + "Choices: " + ", ".join(known)
+
+
+def _message(error: Any, where: str) -> str:
+    place = where
+    for step in error["loc"]:
+        place += f"[{step}]" if isinstance(step, int) else f".{step}"
+    if error["type"] == "missing":
+        return f"{place}: missing"
+    reason = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    given = error["input"]
+    shown = "" if isinstance(given, dict) else f" (given: {given!r})"
+    return f"{place}: {reason[:1].lower()}{reason[1:]}{shown}"

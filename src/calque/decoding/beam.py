@@ -1,0 +1,141 @@
+"""Beam search: the likeliest few prefixes of each target grow side by side."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from calque.decoding.config import DecodingConfig
+from calque.decoding.hypothesis import (
+    Hypothesis,
+    hypotheses,
+    length_limits,
+    length_penalties,
+    next_log_probs,
+)
+from calque.models.interface import Seq2Seq
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Targets of each sentence, best first; a score of -inf where there is none."""
+
+    tokens: Int[Tensor, "sentences width length"]
+    log_probs: Float[Tensor, "sentences width length"]
+    scores: Float[Tensor, "sentences width"]
+
+    def select(self, sentences: Int[Tensor, " kept"] | Bool[Tensor, " sentences"]) -> "Beam":
+        return Beam(self.tokens[sentences], self.log_probs[sentences], self.scores[sentences])
+
+    def take(self, order: Int[Tensor, "sentences taken"]) -> "Beam":
+        """Of each sentence the targets in `order`."""
+        whole = order[..., None].expand(-1, -1, self.tokens.size(2))
+        tokens, log_probs = self.tokens.gather(1, whole), self.log_probs.gather(1, whole)
+        return Beam(tokens, log_probs, self.scores.gather(1, order))
+
+    def best(self, size: int) -> tuple["Beam", Int[Tensor, "sentences best"]]:
+        """The `size` best, or all if they are fewer, and where they stood."""
+        order = self.scores.topk(min(size, self.scores.size(1))).indices
+        return self.take(order), order
+
+
+@torch.inference_mode()
+def beam_search(
+    model: Seq2Seq, source: Int[Tensor, "batch source"], config: DecodingConfig
+) -> list[list[Hypothesis]]:
+    """Up to `config.beam_size` hypotheses for each source.
+
+    A sentence is done when nothing unfinished can still outdo the worst of its `beam_size`
+    finished hypotheses: a longer one that scores better is never lost to an early stop.
+    """
+    special = model.config
+    memory = model.encode(source)
+    past = model.start(memory)
+    limits = length_limits(source, special.pad_id, config.max_length)
+    penalties = length_penalties(limits, config.length_penalty)
+    growing, finished = _start(source, config.beam_size)
+    active = torch.arange(source.size(0), device=source.device)
+    last = torch.full_like(active, special.bos_id)
+    found: dict[int, list[Hypothesis]] = {}
+    step = 0
+    while len(active):
+        width = growing.scores.size(1)
+        must_end = (limits == step).repeat_interleave(width)
+        log_probs = next_log_probs(model, last, memory, past, must_end)
+        growing, parents, finished = _step(
+            growing, finished, log_probs, penalties[step + 1], special.eos_id
+        )
+        # A log-probability only falls: at best it stays, over the largest penalty in reach.
+        bound = growing.scores[:, 0] / penalties[limits + 1]
+        done = (bound <= finished.scores[:, -1]) | (limits == step)
+        going = (~done).nonzero().squeeze(1)
+        past.select((going[:, None] * width + parents[going]).flatten())
+        if len(going) < len(active):
+            ready = finished.select(done)
+            n_best = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
+            found.update(zip(active[done].tolist(), n_best, strict=True))
+            active, limits, memory = active[going], limits[going], memory.select(going)
+            growing, finished = growing.select(going), finished.select(going)
+        last = growing.tokens[..., -1].flatten()
+        step += 1
+    return [found[sentence] for sentence in range(source.size(0))]
+
+
+def _start(source: Int[Tensor, "batch source"], size: int) -> tuple[Beam, Beam]:
+    """One empty unfinished target for each sentence, and no finished one."""
+    batch = source.size(0)
+    zero = torch.zeros(batch, 1, device=source.device)
+    growing = Beam(source.new_empty(batch, 1, 0), zero.new_empty(batch, 1, 0), zero)
+    none = zero.new_full((batch, size), -torch.inf)
+    finished = Beam(source.new_empty(batch, size, 0), zero.new_empty(batch, size, 0), none)
+    return growing, finished
+
+
+def _step(
+    growing: Beam,
+    finished: Beam,
+    log_probs: Float[Tensor, "rows vocab"],
+    penalty: Float[Tensor, ""],
+    eos_id: int,
+) -> tuple[Beam, Int[Tensor, "sentences width"], Beam]:
+    """What grows on, the rows of `growing` that it grew from, and what is finished by now."""
+    size = finished.scores.size(1)
+    # Twice the beam, as one candidate of each row may be EOS: there is always enough to go on.
+    candidates, parents = _extend(growing, log_probs, 2 * size)
+    ended = candidates.tokens[..., -1] == eos_id
+    scores = (candidates.scores / penalty).masked_fill(~ended, -torch.inf)
+    # An end that ranks below the beam is no rival of the prefixes that go on.
+    scores[:, size:] = -torch.inf
+    finished, _ = _side_by_side(finished, replace(candidates, scores=scores)).best(size)
+    scores = candidates.scores.masked_fill(ended, -torch.inf)
+    growing, order = replace(candidates, scores=scores).best(size)
+    return growing, parents.gather(1, order), finished
+
+
+def _extend(
+    growing: Beam, log_probs: Float[Tensor, "rows vocab"], size: int
+) -> tuple[Beam, Int[Tensor, "sentences candidates"]]:
+    """The `size` likeliest extensions by one token, and the row of `growing` of each.
+
+    There are fewer where a small vocabulary has no more to offer: the beam widens with the steps.
+    """
+    steps, tokens = log_probs.topk(min(size, log_probs.size(1)))
+    steps, tokens = (x.unflatten(0, growing.scores.shape) for x in (steps, tokens))
+    totals = (growing.scores[..., None] + steps).flatten(1)
+    scores, index = totals.topk(min(size, totals.size(1)))
+    parents = index // steps.size(2)
+    prefixes = growing.take(parents)
+    tokens, steps = (x.flatten(1).gather(1, index)[..., None] for x in (tokens, steps))
+    tokens = torch.cat([prefixes.tokens, tokens], dim=2)
+    return Beam(tokens, torch.cat([prefixes.log_probs, steps], dim=2), scores), parents
+
+
+def _side_by_side(finished: Beam, candidates: Beam) -> Beam:
+    """Both in one; as the candidates are one token longer, the finished are padded."""
+    return Beam(
+        torch.cat([pad(finished.tokens, (0, 1)), candidates.tokens], dim=1),
+        torch.cat([pad(finished.log_probs, (0, 1)), candidates.log_probs], dim=1),
+        torch.cat([finished.scores, candidates.scores], dim=1),
+    )

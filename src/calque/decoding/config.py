@@ -1,0 +1,20 @@
+"""The `decoding` section of a recipe."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingConfig:
+    """How a translation is searched for."""
+
+    search: str = "beam"
+    """A name in SEARCHES: greedy or beam."""
+    beam_size: Annotated[int, Field(gt=0)] = 5
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """The alpha of arXiv:1609.08144, eq. 14; 0 is none."""
+    max_length: Annotated[int, Field(gt=0)] = 256
+    """Longest translation in tokens; it is also at most source length + 50 (arXiv:1706.03762,
+    §6.1)."""

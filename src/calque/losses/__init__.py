@@ -1,0 +1,1 @@
+"""Functions of tensors: they never sample or read."""

@@ -1,0 +1,1 @@
+"""Sequence-to-sequence models: ids in, logits out."""

@@ -1,0 +1,65 @@
+"""The one place where a name becomes a model."""
+
+from dataclasses import asdict, dataclass, fields
+
+import torch
+
+from calque.config import choose
+from calque.models.parts.embeddings import EMBEDDINGS
+from calque.models.parts.fused_attention import FusedAttention
+from calque.models.parts.residuals import RESIDUALS
+from calque.models.transformer import (
+    MultiHeadAttention,
+    Parts,
+    Transformer,
+    TransformerConfig,
+    TransformerSizes,
+)
+
+ATTENTIONS: dict[str, type[MultiHeadAttention]] = {
+    "plain": MultiHeadAttention,
+    "fused": FusedAttention,
+}
+"""Two paths to one result: plain keeps the weights where hooks can see them."""
+
+
+def attention_for(device: torch.device) -> str:
+    """The faster path: on a CPU, at the length of sentences, that is the plain one."""
+    return "plain" if device.type == "cpu" else "fused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(TransformerSizes):
+    """The `model` section of a recipe: the family, its sizes and the names of its parts."""
+
+    family: str = "transformer"
+    residual: str = "post"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("family", self.family, FAMILIES)
+        choose("residual", self.residual, RESIDUALS)
+
+
+def build(
+    config: ModelConfig,
+    source_vocab_size: int,
+    target_vocab_size: int,
+    *,
+    vocabulary: str = "joint",
+    attention: str = "plain",
+) -> Transformer:
+    """A freshly initialised model; `vocabulary` says whether both languages share theirs."""
+    make = choose("family", config.family, FAMILIES)
+    parts = Parts(
+        embedding=choose("vocabulary", vocabulary, EMBEDDINGS),
+        attention=choose("attention", attention, ATTENTIONS),
+        residual=choose("residual", config.residual, RESIDUALS),
+    )
+    names = {field.name for field in fields(TransformerSizes)}
+    sizes = {name: value for name, value in asdict(config).items() if name in names}
+    vocabularies = {"source_vocab_size": source_vocab_size, "target_vocab_size": target_vocab_size}
+    return make(TransformerConfig(**sizes, **vocabularies), parts)
+
+
+FAMILIES = {"transformer": Transformer}

@@ -1,0 +1,349 @@
+"""The Transformer: Vaswani et al. (2017), "Attention Is All You Need", arXiv:1706.03762.
+
+Read from top to bottom; the sections follow §3 of the paper. This file imports nothing from
+calque. A variant lives in `parts/` and takes the place of one field of `Parts`.
+
+Axes   batch · source, target, query, key: positions · d_model: width of the residual stream
+       heads · d_head: width of one head, d_model / num_heads (the paper's d_k = d_v)
+Masks  boolean, True = may attend, as in torch.nn.functional.scaled_dot_product_attention
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]  # each [batch, heads, key, d_head]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSizes:
+    """Sizes of a Transformer; the defaults are the base model of Table 3."""
+
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    d_model: int = 512
+    d_ff: int = 2048
+    num_heads: int = 8
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.num_encoder_layers, self.num_decoder_layers, self.d_ff, self.num_heads) < 1:
+            raise ValueError("layers, d_ff and num_heads must each be at least 1")
+        if self.d_model < 2 or self.d_model % 2:
+            raise ValueError(f"d_model {self.d_model} is not even: positions are sine-cosine pairs")
+        if self.d_model % self.num_heads:
+            raise ValueError(f"d_model {self.d_model} is no multiple of num_heads {self.num_heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(TransformerSizes):
+    """Sizes, vocabularies, and the ids with a meaning."""
+
+    source_vocab_size: int
+    target_vocab_size: int
+    pad_id: int = 0
+    bos_id: int = 2
+    eos_id: int = 3
+
+
+class Residual(nn.Module):
+    """Join a sub-layer to the residual stream, §3.1; a subclass says where the norm goes."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    @staticmethod
+    def final_norm(_: TransformerConfig, /) -> nn.Module:
+        """Norm to apply after the last layer of a stack."""
+        return nn.Identity()
+
+
+class PostNorm(Residual):
+    """LayerNorm(x + Dropout(Sublayer(x))), §3.1 and §5.4."""
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.norm(x + self.dropout(sublayer(x)))
+
+
+class ScaledDotProduct(nn.Module):
+    """Compatibility of each query with each key, Q Kᵀ / √d_head: eq. 1, §3.2.1."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.scale = 1 / math.sqrt(config.d_head)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch heads query d_head"],
+        key: Float[Tensor, "batch heads key d_head"],
+    ) -> Float[Tensor, "batch heads query key"]:
+        return query * self.scale @ key.transpose(-2, -1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Concat(head_1, …, head_h) W^O, §3.2.2. Hook `softmax` to capture the weights.
+
+    Where a mask leaves a query nothing to attend to, it attends to all alike: never to NaN.
+    """
+
+    def __init__(self, config: TransformerConfig, score: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.key = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.value = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.output = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.score = score(config)
+        self.softmax = nn.Softmax(dim=-1)
+
+    def keys_values(self, x: Float[Tensor, "batch key d_model"]) -> KeysValues:
+        return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        keys_values: KeysValues,
+        mask: Bool[Tensor, "#batch 1 #query key"],
+    ) -> Float[Tensor, "batch query d_model"]:
+        heads = self.attend(self._split_heads(self.query(x)), *keys_values, mask)
+        return self.output(heads.transpose(1, 2).flatten(2))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """softmax(Q Kᵀ / √d_head) V: eq. 1."""
+        scores = self.score(query, key)
+        weights = self.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
+        return weights @ value
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """max(0, x W₁ + b₁) W₂ + b₂: eq. 2, §3.3."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        widen, narrow = (config.d_model, config.d_ff), (config.d_ff, config.d_model)
+        super().__init__(nn.Linear(*widen), nn.ReLU(), nn.Linear(*narrow))
+
+
+class SharedEmbedding(nn.Module):
+    """One matrix embeds source and target, times √d_model, and predicts the output: §3.4."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        if config.source_vocab_size != config.target_vocab_size:
+            raise ValueError("a shared embedding needs one vocabulary for both languages")
+        self.table = nn.Embedding(config.target_vocab_size, config.d_model)
+        self.scale = math.sqrt(config.d_model)
+
+    def source(self, ids: Int[Tensor, "batch source"]) -> Float[Tensor, "batch source d_model"]:
+        return self.table(ids) * self.scale
+
+    def target(self, ids: Int[Tensor, "batch target"]) -> Float[Tensor, "batch target d_model"]:
+        return self.table(ids) * self.scale
+
+    @property
+    def output_weight(self) -> Float[Tensor, "vocab d_model"]:
+        return self.table.weight
+
+
+class SinusoidalPositions(nn.Module):
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d_model)), PE(pos, 2i+1) = cos of the same: §3.5."""
+
+    frequency: Tensor  # [d_model / 2], radians per position
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        frequency = 10000 ** (-torch.arange(0, config.d_model, 2) / config.d_model)
+        self.register_buffer("frequency", frequency, persistent=False)
+
+    def forward(self, length: int, start: int = 0) -> Float[Tensor, "length d_model"]:
+        position = torch.arange(start, start + length, device=self.frequency.device)
+        angle = position[:, None] * self.frequency
+        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pluggable parts; the defaults are the paper's."""
+
+    embedding: Callable[[TransformerConfig], nn.Module] = SharedEmbedding
+    positions: Callable[[TransformerConfig], nn.Module] = SinusoidalPositions
+    attention: type[MultiHeadAttention] = MultiHeadAttention
+    score: Callable[[TransformerConfig], nn.Module] = ScaledDotProduct
+    feed_forward: Callable[[TransformerConfig], nn.Module] = FeedForward
+    residual: type[Residual] = PostNorm
+
+
+class EncoderLayer(nn.Module):
+    """Figure 1, left."""
+
+    def __init__(self, config: TransformerConfig, parts: Parts) -> None:
+        super().__init__()
+        self.self_attention = parts.attention(config, parts.score)
+        self.feed_forward = parts.feed_forward(config)
+        self.residuals = nn.ModuleList(parts.residual(config) for _ in range(2))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        attend = self.self_attention
+        x = self.residuals[0](x, lambda x: attend(x, attend.keys_values(x), mask))
+        return self.residuals[1](x, self.feed_forward)
+
+
+class DecoderLayer(nn.Module):
+    """Figure 1, right."""
+
+    def __init__(self, config: TransformerConfig, parts: Parts) -> None:
+        super().__init__()
+        self.self_attention = parts.attention(config, parts.score)
+        self.cross_attention = parts.attention(config, parts.score)
+        self.feed_forward = parts.feed_forward(config)
+        self.residuals = nn.ModuleList(parts.residual(config) for _ in range(3))
+
+    def forward(
+        self, x: Tensor, mask: Tensor, memory: KeysValues, memory_mask: Tensor, past: "LayerPast"
+    ) -> Tensor:
+        attend = self.self_attention
+        x = self.residuals[0](x, lambda x: attend(x, past.extend(attend.keys_values(x)), mask))
+        x = self.residuals[1](x, lambda x: self._look_back(x, memory, memory_mask))
+        return self.residuals[2](x, self.feed_forward)
+
+    def _look_back(self, x: Tensor, memory: KeysValues, mask: Tensor) -> Tensor:
+        # The hypotheses of one source are so many more queries to its one row of memory.
+        shared = x.unflatten(0, (mask.size(0), -1)).flatten(1, 2)  # [sources, k * new, d_model]
+        return self.cross_attention(shared, memory, mask).view_as(x)
+
+
+class LayerPast:
+    """Keys and values of the target positions that one decoder layer has already seen."""
+
+    def __init__(self) -> None:
+        self.keys_values: KeysValues | None = None
+
+    def extend(self, new: KeysValues) -> KeysValues:
+        if self.keys_values is not None:
+            (old_key, old_value), (key, value) = self.keys_values, new
+            new = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
+        self.keys_values = new
+        return new
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        if self.keys_values is not None:
+            key, value = self.keys_values
+            self.keys_values = key[rows], value[rows]
+
+
+class Past:
+    """What the decoder remembers of the targets so far, layer by layer."""
+
+    def __init__(self, num_layers: int) -> None:
+        self.layers = [LayerPast() for _ in range(num_layers)]
+
+    @property
+    def length(self) -> int:
+        seen = self.layers[0].keys_values
+        return 0 if seen is None else seen[0].size(2)
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        for layer in self.layers:
+            layer.select(rows)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The encoded sources, as keys and values for each decoder layer's cross-attention."""
+
+    keys_values: list[KeysValues]
+    mask: Tensor  # bool [batch, 1, 1, source]
+
+    def select(self, rows: Int[Tensor, " kept"]) -> "Memory":
+        return Memory(
+            [(key[rows], value[rows]) for key, value in self.keys_values], self.mask[rows]
+        )
+
+
+class Transformer(nn.Module):
+    """The encoder-decoder of Figure 1."""
+
+    embedding: Any  # a SharedEmbedding, or what Parts puts in its place
+    encoder: list[EncoderLayer]
+    decoder: list[DecoderLayer]
+
+    def __init__(self, config: TransformerConfig, parts: Parts | None = None) -> None:
+        super().__init__()
+        parts = parts or Parts()
+        self.config = config
+        self.embedding = parts.embedding(config)
+        self.positions = parts.positions(config)
+        self.dropout = nn.Dropout(config.dropout)
+        depth = config.num_encoder_layers, config.num_decoder_layers
+        self.encoder = nn.ModuleList(EncoderLayer(config, parts) for _ in range(depth[0]))  # pyright: ignore
+        self.decoder = nn.ModuleList(DecoderLayer(config, parts) for _ in range(depth[1]))  # pyright: ignore
+        self.encoder_norm = parts.residual.final_norm(config)
+        self.decoder_norm = parts.residual.final_norm(config)
+        self.apply(self._initialise)
+
+    def forward(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
+    ) -> Float[Tensor, "batch target vocab"]:
+        """Logits of the token that follows each target position, given all tokens up to it."""
+        memory = self.encode(source)
+        return self.decode(target, memory, self.start(memory))
+
+    def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
+        mask = (source != self.config.pad_id)[:, None, None, :]
+        x = self.dropout(self.embedding.source(source) + self.positions(source.size(1)))
+        for layer in self.encoder:
+            x = layer(x, mask)
+        x = self.encoder_norm(x)
+        return Memory([layer.cross_attention.keys_values(x) for layer in self.decoder], mask)
+
+    def start(self, memory: Memory) -> Past:
+        return Past(len(memory.keys_values))
+
+    def decode(
+        self, target: Int[Tensor, "rows new"], memory: Memory, past: Past
+    ) -> Float[Tensor, "rows new vocab"]:
+        """Logits for `target`, the positions that follow those already held in `past`."""
+        features = self.features(target, memory, past)
+        return nn.functional.linear(features, self.output_weight)
+
+    @property
+    def output_weight(self) -> Float[Tensor, "vocab d_model"]:
+        """The matrix that makes logits of features: §3.4."""
+        return self.embedding.output_weight
+
+    def features(
+        self, target: Int[Tensor, "rows new"], memory: Memory, past: Past
+    ) -> Float[Tensor, "rows new d_model"]:
+        """What `decode` makes its logits from."""
+        seen, new = past.length, target.size(1)
+        causal = target.new_ones(new, seen + new, dtype=torch.bool).tril(diagonal=seen)[None, None]
+        x = self.dropout(self.embedding.target(target) + self.positions(new, start=seen))
+        layers = zip(self.decoder, memory.keys_values, past.layers, strict=True)
+        for layer, keys_values, layer_past in layers:
+            x = layer(x, causal, keys_values, memory.mask, layer_past)
+        return self.decoder_norm(x)
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        # The paper does not say; its code (tensor2tensor) draws so: products keep their variance.
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

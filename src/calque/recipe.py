@@ -1,0 +1,171 @@
+"""A recipe: everything one training is made from, as one frozen dataclass and one TOML file."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from calque.config import CalqueError, choose, parse, read_toml, to_toml
+from calque.decoding.config import DecodingConfig
+from calque.models.build import ModelConfig
+from calque.text.data import DataConfig
+from calque.text.tokenizers.interface import TokenizerConfig
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The `training` section; the defaults are the paper's (§5.3, §5.4) where it has one."""
+
+    max_steps: Positive = 100_000
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Stop after so many minutes of training, if max_steps has not come before."""
+    batch_tokens: Positive = 4096
+    """Longest of source and target, times rows, padding counted: per process and micro-batch."""
+    accumulation: Positive = 1
+    """Micro-batches to one step of the optimizer."""
+    validate_every: Positive = 1000
+    """Steps."""
+    save_every: Positive = 1000
+    """Steps."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    optimizer: str = "adam"
+    """A name in OPTIMIZERS: adam (β 0.9, 0.98, ε 1e-9) or adamw."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """For adamw."""
+    schedule: str = "paper"
+    """A name in SCHEDULES: paper, inverse_sqrt, cosine."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    """The peak, for inverse_sqrt and cosine; a factor on eq. 3 of the paper, for paper."""
+    warmup_steps: Positive = 4000
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    r_drop: Annotated[float, Field(ge=0)] = 0.0
+    """Weight α of the consistency loss of R-Drop (arXiv:2106.14448, eq. 4); 0 is off."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """auto: bf16 where the processor or GPU has it."""
+    stop_on: Literal["bleu", "loss"] = "bleu"
+    """What the best checkpoints are best at, and early stopping waits for."""
+    patience: Positive | None = None
+    """Validations without a new best before training stops; none: never."""
+    keep_best: Positive = 1
+    keep_last: Positive = 1
+    average: Positive = 1
+    """Last checkpoints whose mean is tried when training has ended (arXiv:1706.03762, §6.1), and
+    published if it is better than the best; 1 is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The sections of a recipe."""
+
+    data: DataConfig
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+    def to_toml(self) -> str:
+        """The recipe as a file, every default written out."""
+        return to_toml(self)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "num_encoder_layers": 4,
+        "num_decoder_layers": 4,
+        "d_model": 128,
+        "d_ff": 256,
+        "num_heads": 4,
+        "dropout": 0.3,
+    },
+    "small": {"d_model": 512, "d_ff": 1024, "num_heads": 4, "dropout": 0.3},
+    "base": {},
+    "big": {"d_model": 1024, "d_ff": 4096, "num_heads": 16, "dropout": 0.3},
+}
+"""Sizes that have a name; what is left out is the base model's of Table 3."""
+
+
+def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values; `preset = "tiny"` at the top stands for sizes of the model.
+
+    A corpus may be written as the list of its two files. Raises CalqueError for what does not
+    fit, within a section or between two.
+    """
+    sections = {key: value for key, value in values.items() if key != "preset"}
+    if "preset" in values:
+        sizes = choose(f"{where}: preset", values["preset"], PRESETS)
+        sections["model"] = {**sizes, **sections.get("model", {})}
+    if isinstance(sections.get("data"), Mapping):
+        sections["data"] = {
+            key: _corpora(value) if key in ("train", "valid", "test") else value
+            for key, value in sections["data"].items()
+        }
+    recipe = parse(Recipe, sections, where)
+    _check_across_sections(recipe, where)
+    return recipe
+
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, with `section.key=value` changes made to it.
+
+    Paths of corpora are relative to the file. Raises CalqueError as `make_recipe` does.
+    """
+    values = read_toml(path)
+    for change in changes:
+        apply_change(values, change)
+    return make_recipe(values, str(path))
+
+
+def apply_change(values: dict[str, Any], change: str) -> None:
+    """Set one key, given as `section.key=value` with the value in TOML (bare words are text)."""
+    place, equals, text = change.partition("=")
+    *sections, key = place.strip().split(".")
+    if not equals or not key:
+        raise CalqueError(f"--set {change}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise CalqueError(f"--set {change}: {section} is not a section")
+    values[key] = value
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Names of the keys, as `section.key`, whose values differ."""
+    return [
+        f"{section.name}.{key.name}"
+        for section in fields(Recipe)
+        for key in fields(getattr(old, section.name))
+        if getattr(getattr(old, section.name), key.name)
+        != getattr(getattr(new, section.name), key.name)
+    ]
+
+
+def _corpora(value: Any) -> Any:
+    """Two file names are one corpus; a lone table is a list of one."""
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value):
+        return [{"source": value[0], "target": value[1]}]
+    return [value] if isinstance(value, Mapping) else value
+
+
+def _check_across_sections(recipe: Recipe, where: str) -> None:
+    if recipe.tokenizer.sampling and recipe.tokenizer.kind not in ("bpe", "unigram"):
+        raise CalqueError(
+            f"{where}.tokenizer.sampling: {recipe.tokenizer.kind} has no subword sampling; "
+            "set it to 0, or tokenizer.kind to bpe or unigram"
+        )
+    if not recipe.data.train or not recipe.data.valid:
+        raise CalqueError(f"{where}.data: train and valid each need at least one corpus")
+    if recipe.training.average > recipe.training.keep_last:
+        raise CalqueError(
+            f"{where}.training.average: {recipe.training.average} is more than "
+            f"keep_last = {recipe.training.keep_last}: only what is kept can be averaged"
+        )

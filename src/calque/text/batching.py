@@ -1,0 +1,124 @@
+"""Batches: a token budget that counts padding, pairs of like length together, in random order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from calque.text.store import TokenStore
+from calque.text.tokenizers.interface import BOS, EOS, PAD
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs side by side: source ids + EOS and BOS + target ids + EOS, each with PAD after."""
+
+    source: Int[Tensor, "batch source"]
+    target: Int[Tensor, "batch target"]
+    rows: Int[np.ndarray, " batch"]
+    """Where the pairs lie in the token store."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Target tokens to be predicted: EOS counts, BOS and PAD do not."""
+        return int((self.target[:, 1:] != PAD).sum())
+
+    def split(self, parts: int) -> list["Batch"]:
+        """At most `parts` batches of nearly equal size that together hold the same pairs."""
+        # Every parts-th row: neighbours are of like length, so all parts get the same work.
+        groups = [slice(part, None, parts) for part in range(min(parts, len(self.rows)))]
+        return [
+            Batch(_trim(self.source[group]), _trim(self.target[group]), self.rows[group])
+            for group in groups
+        ]
+
+
+def plan(
+    lengths: Int[np.ndarray, "pairs 2"],
+    batch_tokens: int,
+    *,
+    seed: int,
+    epoch: int,
+    weights: Float[np.ndarray, " pairs"] | None = None,
+) -> list[Int[np.ndarray, " batch"]]:
+    """The batches of one epoch as rows of the token store: a function of the arguments alone.
+
+    In each batch, rows x (longest side + EOS) is at most `batch_tokens`; a pair longer than that
+    is a batch of its own. A pair of weight 1 comes once per epoch; one of weight 2.3 comes twice
+    and, with probability 0.3, once more.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    rows = _draw(len(lengths), weights, generator)
+    generator.shuffle(rows)
+    rows = rows[_by_length(lengths[rows])]
+    starts = _cut(lengths[rows].max(axis=1) + 1, batch_tokens)
+    batches = np.split(rows, starts[1:])
+    return [batches[i] for i in generator.permutation(len(starts))]
+
+
+def padding_waste(
+    lengths: Int[np.ndarray, "pairs 2"], batches: Sequence[Int[np.ndarray, " _"]]
+) -> float:
+    """Share of all positions, of source and target together, that hold padding: from 0 to 1."""
+    with_eos = lengths[np.concatenate(batches)].astype(np.int64) + 1
+    sizes = np.array([len(batch) for batch in batches])
+    longest = np.maximum.reduceat(with_eos, np.cumsum(sizes) - sizes)
+    return float(1 - with_eos.sum() / (sizes[:, None] * longest).sum())
+
+
+def collate(store: TokenStore, rows: Int[np.ndarray, " batch"]) -> Batch:
+    """The given rows of the store as one batch."""
+    sources, targets = store.rows(rows)
+    return Batch(_pad(sources, begin=[]), _pad(targets, begin=[BOS]), rows)
+
+
+def _draw(
+    num_pairs: int, weights: np.ndarray | None, generator: np.random.Generator
+) -> Int[np.ndarray, " drawn"]:
+    rows = np.arange(num_pairs)
+    if weights is None:
+        return rows
+    whole = weights.astype(np.int64)
+    chance = generator.random(num_pairs, dtype=np.float32)
+    return rows.repeat(whole + (chance < weights - whole))
+
+
+def _by_length(lengths: Int[np.ndarray, "pairs 2"]) -> Int[np.ndarray, " pairs"]:
+    """An order in which the longer side grows and neighbours are alike on both sides."""
+    longer = lengths.max(axis=1)
+    difference = lengths[:, 0] - lengths[:, 1]
+    # Up through the differences at one length and down again at the next: a batch that spans
+    # two lengths then meets no jump on the shorter side.
+    difference[longer % 2 == 1] *= -1
+    return np.lexsort((difference, longer))
+
+
+def _cut(widths: Int[np.ndarray, " pairs"], batch_tokens: int) -> list[int]:
+    """Where each batch starts; widths grow, so the last pair of a batch is its widest."""
+    starts = []
+    start = 0
+    while start < len(widths):
+        starts.append(start)
+        candidates = widths[start : start + batch_tokens // int(widths[start])]
+        tokens = candidates * np.arange(1, len(candidates) + 1)
+        start += max(1, int(np.searchsorted(tokens, batch_tokens, side="right")))
+    return starts
+
+
+def _pad(rows: Sequence[np.ndarray], *, begin: list[int]) -> Int[Tensor, "batch length"]:
+    width = len(begin) + max(map(len, rows)) + 1
+    padded = np.full((len(rows), width), PAD, dtype=np.int64)
+    padded[:, : len(begin)] = begin
+    for line, ids in zip(padded, rows, strict=True):
+        end = len(begin) + len(ids)
+        line[len(begin) : end] = ids
+        line[end] = EOS
+    return torch.from_numpy(padded)
+
+
+def _trim(ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch needed"]:
+    """Without the columns that hold padding alone."""
+    return ids[:, : int((ids != PAD).sum(dim=1).max())]

@@ -1,0 +1,55 @@
+"""Pairs of sequences, one after the other, out of whatever files the user keeps them in."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from calque.config import CalqueError, choose
+from calque.text.corpus.pair import Pair
+from calque.text.corpus.plain import read_plain
+from calque.text.corpus.po import read_po
+from calque.text.corpus.tabular import read_csv, read_jsonl, read_parquet, read_tsv
+from calque.text.corpus.xml import read_tmx, read_xliff
+from calque.text.data import CorpusConfig
+from calque.text.files import COMPRESSIONS, expand
+
+__all__ = ["READERS", "Pair", "read_pairs"]
+
+Reader = Callable[[Path, str, str, Counter[str]], Iterator[Pair]]
+
+READERS: dict[str, Reader] = {
+    ".csv": read_csv,
+    ".jsonl": read_jsonl,
+    ".parquet": read_parquet,
+    ".po": read_po,
+    ".tmx": read_tmx,
+    ".tsv": read_tsv,
+    ".xlf": read_xliff,
+    ".xliff": read_xliff,
+}
+"""How to read a file of pairs, by the suffix of its name beneath a compression's (`a.tmx.gz`)."""
+
+
+def read_pairs(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
+    """Every pair of a corpus in its order, in bounded memory; an empty side is still a pair.
+
+    `left_out` counts, by reason, the units that hold no pair in these languages. Raises CalqueError
+    for a file that is missing, unreadable or not what its name says.
+    """
+    if corpus.file is None:
+        yield from read_plain(corpus.source, corpus.target)
+        return
+    if not (isinstance(corpus.source, str) and isinstance(corpus.target, str)):
+        raise CalqueError(
+            "source and target: with `file`, each is one column name or language code "
+            f"(given: {corpus.source!r} and {corpus.target!r})"
+        )
+    # All of them before the first pair: a misspelt name must not wait for hours of reading.
+    readers = [(path, _reader(path)) for path in expand(corpus.file)]
+    for path, read in readers:
+        yield from read(path, corpus.source, corpus.target, left_out)
+
+
+def _reader(path: Path) -> Reader:
+    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return choose(f"{path}: file format", inner.suffix.lower(), READERS)

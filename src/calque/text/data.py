@@ -1,0 +1,40 @@
+"""The `data` section of a recipe: which corpora, and which of their pairs to leave out."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """One corpus: two plain text files that belong together line by line, or files of pairs.
+
+    Without `file`, `source` and `target` are paths (each may be a glob or several files, read one
+    after the other). With `file` (TSV, CSV, JSONL, Parquet, TMX, XLIFF or PO; a glob or several
+    files), `source` and `target` are the names of its columns, or its language codes.
+    """
+
+    source: str | tuple[str, ...]
+    target: str | tuple[str, ...]
+    file: str | tuple[str, ...] | None = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often each pair is seen per epoch; 0.5 is every other epoch, 3 is three times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Corpora for training, validation and test, and the limits that a training pair must keep."""
+
+    train: tuple[CorpusConfig, ...]
+    valid: tuple[CorpusConfig, ...]
+    test: tuple[CorpusConfig, ...] = ()
+    source_language: str | None = None
+    """BCP 47 code, such as "en"."""
+    target_language: str | None = None
+    """BCP 47 code; it chooses how BLEU splits the text into words ("zh", "ja" and "ko" differ)."""
+    max_length: Annotated[int, Field(gt=0)] = 256
+    """Longest side of a training pair, in tokens; longer pairs are left out and counted."""
+    max_ratio: Annotated[float, Field(ge=1)] = 9.0
+    """Longer side over shorter side of a training pair, in tokens; beyond it the pair is left out.
+    Pairs of fewer than 10 tokens on both sides are never left out for their ratio."""

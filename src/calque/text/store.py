@@ -1,0 +1,299 @@
+"""The token store: a corpus tokenised once into a memory-mapped Arrow file, kept for next time."""
+
+import hashlib
+import json
+import mmap
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock
+from jaxtyping import Float32, Int, Int32
+
+from calque.config import CalqueError
+from calque.text.corpus import Pair, read_pairs
+from calque.text.data import CorpusConfig
+from calque.text.files import expand
+from calque.text.tokenizers.pair import Tokenizers
+
+FORMAT = 1
+"""Goes up when the columns, or the rules of what is left out, change: old files then rest."""
+CHUNK = 10_000
+"""Pairs that are read, tokenised and written at a time."""
+MAPPED_ROWS = 4096
+"""Rows read before their pages are given back: each may keep 2 x 64 KB in memory."""
+MIN_TOKENS_FOR_RATIO = 10
+
+SCHEMA = pa.schema(
+    {
+        "source_ids": pa.list_(pa.int32()),
+        "target_ids": pa.list_(pa.int32()),
+        "source": pa.string(),
+        "target": pa.string(),
+        "corpus": pa.uint16(),
+        "file": pa.int32(),
+        "line": pa.int64(),
+    }
+)
+SIDES = ("source", "target")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a store knows beside its rows; it is written behind the last of them."""
+
+    weights: list[float]
+    """Of each corpus."""
+    max_length: int | None
+    max_ratio: float | None
+    files: dict[str, int] = field(default_factory=dict)
+    """Each file's number in the column `file`."""
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+class TokenStore:
+    """Pairs of token ids, their texts and where they came from, by row; opened, not read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.ipc.open_file(pa.py_buffer(self._map))
+        self._table = reader.read_all()
+        last = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)
+        summary = json.loads(last.custom_metadata[b"summary"])
+        self.summary = Summary(**{**summary, "left_out": Counter(summary["left_out"])})
+        self.left_out = self.summary.left_out
+        """How many pairs were read but are not here, by reason."""
+        self._rows_mapped = 0
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @cached_property
+    def lengths(self) -> Int32[np.ndarray, "pairs 2"]:
+        """Tokens of each source and target, without BOS and EOS."""
+        columns = (self._table[f"{side}_ids"] for side in SIDES)
+        counts = [pc.call_function("list_value_length", [column]) for column in columns]
+        return np.column_stack([count.to_numpy() for count in counts])
+
+    @property
+    def weights(self) -> Float32[np.ndarray, " pairs"]:
+        """How often each pair is to be seen per epoch."""
+        return np.array(self.summary.weights, np.float32)[self._table["corpus"].to_numpy()]
+
+    def rows(self, indices: Int[np.ndarray, " batch"]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Ids of sources and of targets, without BOS and EOS: views of the mapped file."""
+        self._rows_mapped += len(indices)
+        if self._rows_mapped > MAPPED_ROWS:
+            self._unmap()
+        places = indices.tolist()
+        sources, targets = self._table["source_ids"], self._table["target_ids"]
+        return (
+            [sources[place].values.to_numpy() for place in places],
+            [targets[place].values.to_numpy() for place in places],
+        )
+
+    def texts(self, indices: Int[np.ndarray, " batch"]) -> list[tuple[str, str]]:
+        """Source and target as they were read."""
+        sources, targets = self._table["source"], self._table["target"]
+        return [(sources[place].as_py(), targets[place].as_py()) for place in indices.tolist()]
+
+    def origin(self, index: int) -> str:
+        """Where the pair was read, as file:line."""
+        file = list(self.summary.files)[self._table["file"][index].as_py()]
+        return f"{file}:{self._table['line'][index]}"
+
+    def chunks(self) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, as they were written."""
+        for chunk in self._table.to_batches():
+            yield chunk
+            self._unmap()
+
+    def _unmap(self) -> None:
+        # Pages once read count as this process's memory until the system takes them back; the
+        # next look at one maps it again.
+        self._rows_mapped = 0
+        if sys.platform != "win32":
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def prepare(
+    corpora: Sequence[CorpusConfig],
+    tokenizers: Tokenizers,
+    *,
+    max_length: int | None,
+    max_ratio: float | None,
+    cache: Path,
+    progress: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """The tokenised pairs of all corpora, from `cache` if nothing has changed since last time.
+
+    A pair with an empty side, or beyond `max_length` (tokens of a side) or `max_ratio` (longer over
+    shorter side), is left out and counted. `progress` is told the number of pairs read so far.
+    Raises CalqueError for what `read_pairs` refuses, and when no pair is left.
+    """
+    name = fingerprint(corpora, tokenizers, max_length=max_length, max_ratio=max_ratio)
+    summary = Summary([corpus.weight for corpus in corpora], max_length, max_ratio)
+    chunks = _tokenised(corpora, tokenizers, summary, progress or (lambda _: None))
+    return _write_once(cache / f"{name}.arrow", chunks, summary)
+
+
+def resample(
+    store: TokenStore,
+    tokenizers: Tokenizers,
+    strength: float,
+    *,
+    seed: int,
+    epoch: int,
+    cache: Path,
+) -> TokenStore:
+    """The same rows, each text in a random segmentation: a function of store, seed and epoch.
+
+    A side that would become longer than `max_length` keeps its usual segmentation. The file lies
+    at the result's `path`; whoever asked for it removes it.
+    """
+    key = json.dumps([store.path.stem, strength, seed, epoch])
+    name = hashlib.sha256(key.encode()).hexdigest()
+    chunks = _resampled(store, tokenizers, strength, (seed, epoch))
+    return _write_once(cache / f"{name}.arrow", chunks, store.summary)
+
+
+def fingerprint(
+    corpora: Sequence[CorpusConfig],
+    tokenizers: Tokenizers,
+    *,
+    max_length: int | None,
+    max_ratio: float | None,
+) -> str:
+    """SHA-256, in hex, of all that a store is made from: files, tokenizers and settings."""
+    inputs = [path for corpus in corpora for path in _files(corpus)]
+    settings = [FORMAT, max_length, max_ratio, [asdict(c) for c in corpora], list(map(str, inputs))]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    with tempfile.TemporaryDirectory() as folder:
+        for path in [*tokenizers.save(Path(folder)), *inputs]:
+            digest.update(_digest(path))
+    return digest.hexdigest()
+
+
+def _files(corpus: CorpusConfig) -> list[Path]:
+    if corpus.file is not None:
+        return expand(corpus.file)
+    return expand(corpus.source) + expand(corpus.target)
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise CalqueError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _write_once(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> TokenStore:
+    """The store at `path`, which holds `chunks` and, once they are through, `summary`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".arrow.part")
+    # A second training on the same corpus waits here, then finds the file.
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            try:
+                _write(part, chunks, summary)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+    return TokenStore(path)
+
+
+def _write(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> None:
+    with path.open("wb") as file:
+        with pa.ipc.new_file(file, SCHEMA) as writer:
+            for chunk in chunks:
+                writer.write_batch(chunk)
+            # The schema comes before the rows and cannot tell their summary; an empty batch can.
+            nothing = pa.RecordBatch.from_pylist([], SCHEMA)
+            writer.write_batch(nothing, custom_metadata={"summary": json.dumps(vars(summary))})
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _tokenised(
+    corpora: Sequence[CorpusConfig],
+    tokenizers: Tokenizers,
+    summary: Summary,
+    progress: Callable[[int], None],
+) -> Iterator[pa.RecordBatch]:
+    num_read = num_kept = 0
+    for number, corpus in enumerate(corpora):
+        pairs = read_pairs(corpus, summary.left_out)
+        while read := list(islice(pairs, CHUNK)):
+            chunk = _tokenise(number, read, tokenizers, summary)
+            yield chunk
+            num_read += len(read)
+            num_kept += len(chunk)
+            progress(num_read)
+    if not num_kept:
+        raise CalqueError(_no_pairs(corpora, summary.left_out))
+
+
+def _tokenise(
+    corpus: int, pairs: list[Pair], tokenizers: Tokenizers, summary: Summary
+) -> pa.RecordBatch:
+    sources = tokenizers.source.encode([pair.source for pair in pairs])
+    targets = tokenizers.target.encode([pair.target for pair in pairs])
+    rows = []
+    for pair, source, target in zip(pairs, sources, targets, strict=True):
+        if reason := _reason_to_leave_out(pair, source, target, summary):
+            summary.left_out[reason] += 1
+        else:
+            file = summary.files.setdefault(pair.file, len(summary.files))
+            rows.append((source, target, pair.source, pair.target, corpus, file, pair.line))
+    columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
+    arrays = [pa.array(c, kind) for c, kind in zip(columns, SCHEMA.types, strict=True)]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+def _reason_to_leave_out(
+    pair: Pair, source: list[int], target: list[int], limits: Summary
+) -> str | None:
+    for side, text, ids in (("source", pair.source, source), ("target", pair.target, target)):
+        if not ids or not text.strip():
+            return f"empty {side}"
+        if limits.max_length is not None and len(ids) > limits.max_length:
+            return f"{side} over {limits.max_length} tokens"
+    shorter, longer = sorted((len(source), len(target)))
+    if limits.max_ratio is None or longer < MIN_TOKENS_FOR_RATIO:
+        return None
+    return f"ratio over {limits.max_ratio:g}" if longer > limits.max_ratio * shorter else None
+
+
+def _no_pairs(corpora: Sequence[CorpusConfig], left_out: Counter[str]) -> str:
+    names = ", ".join(str(path) for corpus in corpora for path in _files(corpus))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return f"{names}: no pair is left to use ({reasons or 'there are none in the files'})"
+
+
+def _resampled(
+    store: TokenStore, tokenizers: Tokenizers, strength: float, seeds: tuple[int, int]
+) -> Iterator[pa.RecordBatch]:
+    limit = store.summary.max_length
+    for number, chunk in enumerate(store.chunks()):
+        columns = chunk.columns
+        for side, tokenizer in enumerate((tokenizers.source, tokenizers.target)):
+            seed = int(np.random.SeedSequence((*seeds, number, side)).generate_state(1)[0])
+            usual, texts = chunk[f"{SIDES[side]}_ids"], chunk[SIDES[side]].to_pylist()
+            sampled = tokenizer.sample(texts, strength, seed)
+            for row, ids in enumerate(sampled):
+                if limit is not None and len(ids) > limit:
+                    sampled[row] = usual[row].as_py()
+            columns[side] = pa.array(sampled, usual.type)
+        yield pa.record_batch(columns, schema=SCHEMA)

@@ -1,0 +1,122 @@
+"""BPE and unigram subwords by SentencePiece (arXiv:1808.06226), with byte fallback."""
+
+import io
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer, set_random_generator_seed
+
+from calque.config import CalqueError
+from calque.text.tokenizers.errors import vocab_size_error
+from calque.text.tokenizers.excerpt import MAX_LINE, excerpt
+from calque.text.tokenizers.interface import BOS, EOS, PAD, UNK, UNKNOWN
+
+_SEED_LOCK = threading.Lock()
+
+
+class SentencePiece:
+    """What BPE and unigram share: all but the algorithm.
+
+    Decoding an encoded line gives the line, spaces included and whatever its characters: those
+    without an entry of their own become the bytes of their UTF-8. The one exception is "▁"
+    (U+2581), SentencePiece's own mark for a space, which comes back as a space.
+    """
+
+    suffix: ClassVar[str] = ".model"
+    algorithm: ClassVar[str]
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._processor = SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def train(cls, lines: Iterable[str], vocab_size: int) -> Self:
+        """Learn a vocabulary from at most `excerpt.MAX_BYTES` of text; see `Tokenizer.train`."""
+        model = io.BytesIO()
+        try:
+            SentencePieceTrainer.train(
+                sentence_iterator=iter(excerpt(lines)),
+                model_writer=model,
+                model_type=cls.algorithm,
+                vocab_size=vocab_size,
+                pad_id=PAD,
+                unk_id=UNK,
+                bos_id=BOS,
+                eos_id=EOS,
+                unk_surface=UNKNOWN,
+                byte_fallback=True,
+                # A number is spelled out, so that copying it is the same task for every number.
+                split_digits=True,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                max_sentence_length=4 * MAX_LINE,
+                # Unigram's sums depend on how many threads share them: fixed, not one per core.
+                num_threads=4,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            possible = re.search(r"(?:a value <=|required_chars\. \d+ vs) (\d+)", str(error))
+            if possible is None:
+                raise
+            raise vocab_size_error(vocab_size, int(possible[1])) from None
+        return cls(model.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """See `Tokenizer.load`."""
+        try:
+            tokenizer = cls(path.read_bytes())
+        except (RuntimeError, ValueError):
+            raise CalqueError(f"{path}: not a SentencePiece model, or damaged") from None
+        processor = tokenizer._processor
+        ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
+        if ids != (PAD, UNK, BOS, EOS):
+            raise CalqueError(f"{path}: padding, unknown, begin and end must have the ids 0 to 3")
+        return tokenizer
+
+    def save(self, path: Path) -> None:
+        """Write SentencePiece's own format."""
+        path.write_bytes(self._model)
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries, with the four special ones and the 256 bytes."""
+        return self._processor.vocab_size()
+
+    def encode(self, lines: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer.encode`."""
+        return self._processor.encode(list(lines))
+
+    def sample(self, lines: Sequence[str], strength: float, seed: int) -> list[list[int]]:
+        """See `Tokenizer.sample`: BPE-dropout, or unigram sampling over all segmentations."""
+        # SentencePiece draws from a generator per thread, which takes the process's seed when the
+        # thread first draws. num_threads=1 is one new thread per call, hence a new generator.
+        with _SEED_LOCK:
+            # The largest 32-bit seed stands for "a random one".
+            set_random_generator_seed(seed % (2**32 - 1))
+            return self._processor.encode(
+                list(lines), enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
+            )
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """See `Tokenizer.decode`."""
+        return [self._processor.decode(list(row)) for row in ids]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each id as text: "▁" is a space, and <0x41> the byte 0x41."""
+        return self._processor.id_to_piece(list(ids))
+
+
+class BPE(SentencePiece):
+    """Byte-pair encoding: merge the most frequent pair, again and again (arXiv:1508.07909)."""
+
+    algorithm = "bpe"
+
+
+class Unigram(SentencePiece):
+    """The segmentation that is likeliest under a unigram language model (arXiv:1804.10959)."""
+
+    algorithm = "unigram"

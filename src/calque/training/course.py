@@ -1,0 +1,54 @@
+"""The course of the batches through the epochs: a function of seed and epoch alone."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calque.recipe import Recipe
+from calque.text.batching import Batch, collate, plan
+from calque.text.store import TokenStore, resample
+from calque.text.tokenizers.pair import Tokenizers
+
+
+@dataclass(frozen=True)
+class Course:
+    """The training pairs in the order in which they are learnt."""
+
+    store: TokenStore
+    tokenizers: Tokenizers
+    recipe: Recipe
+    step_tokens: int
+    """Token budget of one step of the optimizer: of all its micro-batches and processes."""
+    segmentations: Path
+    """Folder for the sampled segmentation of the epoch under way."""
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on."""
+        store, training = self._segmented(epoch), self.recipe.training
+        weights = store.weights if np.any(store.weights != 1) else None
+        batches = plan(
+            store.lengths, self.step_tokens, seed=training.seed, epoch=epoch, weights=weights
+        )
+        for rows in batches[start:]:
+            yield collate(store, rows)
+
+    def _segmented(self, epoch: int) -> TokenStore:
+        """The store; with subword sampling, one of this epoch's own segmentations."""
+        strength = self.recipe.tokenizer.sampling
+        if not strength:
+            return self.store
+        return resample(
+            self.store,
+            self.tokenizers,
+            strength,
+            seed=self.recipe.training.seed,
+            epoch=epoch,
+            cache=self.segmentations,
+        )
+
+    def forget(self) -> None:
+        """Remove the segmentation of an epoch that is over."""
+        shutil.rmtree(self.segmentations, ignore_errors=True)

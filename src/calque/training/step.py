@@ -1,0 +1,156 @@
+"""One step of training: a batch forwards and backwards, and the weights moved."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from calque.losses.cross_entropy import Loss
+from calque.losses.projected import projected_loss
+from calque.models.transformer import Transformer
+from calque.recipe import TrainingConfig
+from calque.text.batching import Batch
+from calque.training.distributed import Processes
+from calque.training.optimizer import OPTIMIZERS, set_learning_rate
+from calque.training.schedule import SCHEDULES
+
+
+class BatchTooLargeError(Exception):
+    """A batch did not fit, even one pair at a time."""
+
+
+class LossNotFiniteError(Exception):
+    """The loss is infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did; sums over all processes."""
+
+    total: float
+    """Loss as trained on, in nats, summed over the tokens."""
+    cross_entropy: float
+    """Without smoothing and other terms, in nats, summed over the tokens."""
+    tokens: int
+    learning_rate: float
+    gradient_norm: float
+    """Before clipping."""
+    halvings: int
+    """How often the batch was cut in two for want of memory."""
+    stop: bool
+    """Some process was asked to stop."""
+
+
+class TeacherForcing(nn.Module):
+    """The loss of a batch when every target word follows the right ones; see `projected_loss`."""
+
+    def __init__(self, model: Transformer, config: TrainingConfig, autocast: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.smoothing, self.r_drop = config.label_smoothing, config.r_drop
+        self.autocast = autocast
+
+    def forward(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
+    ) -> Loss:
+        twice = self.training and self.r_drop > 0
+        if twice:  # the same pairs again, to meet another dropout
+            source, target = torch.cat([source, source]), torch.cat([target, target])
+        with torch.autocast(source.device.type, torch.bfloat16, enabled=self.autocast):
+            memory = self.model.encode(source)
+            features = self.model.features(target[:, :-1], memory, self.model.start(memory))
+            labels = target[:, 1:]
+            real = labels != self.model.config.pad_id
+            weight = self.model.output_weight
+            r_drop = self.r_drop if twice else 0.0
+            loss = projected_loss(features[real], weight, labels[real], self.smoothing, r_drop)
+        passes = 2 if twice else 1
+        return Loss(loss.total / passes, loss.cross_entropy / passes)
+
+
+class Stepper:
+    """Moves the weights of a model, batch by batch."""
+
+    def __init__(
+        self, model: Transformer, config: TrainingConfig, processes: Processes, autocast: bool
+    ) -> None:
+        self.model, self.config, self.processes = model, config, processes
+        self.optimizer = OPTIMIZERS[config.optimizer](model, config)
+        self.loss = processes.wrap(TeacherForcing(model, config, autocast))
+
+    def __call__(self, batch: Batch, step: int, stop: bool) -> StepResult:
+        """Step number `step` (from 1), on this process's share of `batch`.
+
+        Dropout is drawn from (seed, step, process) alone, so a resumed run draws the same.
+        Raises BatchTooLargeError and LossNotFiniteError; the weights are then as before.
+        """
+        shares = batch.split(self.config.accumulation * self.processes.world_size)
+        mine = shares[self.processes.rank :: self.processes.world_size]
+        # Fewer pairs than processes: the idle one goes along with another's, at no weight.
+        weight = (self.processes.world_size / batch.num_tokens) if mine else 0.0
+        self.model.train()
+        sums, halvings = self._accumulate(mine or shares[:1], weight, step)
+        total, cross_entropy, stops = self.processes.total(
+            torch.tensor([*sums, float(stop)], dtype=torch.float64)
+        ).tolist()
+        norm = float(clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            self.optimizer.zero_grad()
+            raise LossNotFiniteError
+        rate = SCHEDULES[self.config.schedule](step, self.config, self.model.config.d_model)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        tokens = batch.num_tokens
+        return StepResult(total, cross_entropy, tokens, rate, norm, halvings, stops > 0)
+
+    def _accumulate(
+        self, shares: list[Batch], weight: float, step: int
+    ) -> tuple[tuple[float, float], int]:
+        """Gradients of all shares; in smaller and smaller pieces while memory does not suffice."""
+        largest = max(len(share.rows) for share in shares)
+        pieces, halvings = shares, 0
+        while True:
+            try:
+                self._seed(step)
+                return self._backward(pieces, weight), halvings
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self.optimizer.zero_grad()
+                halvings += 1
+                if self.processes.world_size > 1 or 2**halvings > 2 * largest:
+                    raise BatchTooLargeError from None
+                pieces = [piece for share in shares for piece in share.split(2**halvings)]
+
+    def _backward(self, pieces: list[Batch], weight: float) -> tuple[float, float]:
+        device, total, cross_entropy = self.processes.device, 0.0, 0.0
+        for number, piece in enumerate(pieces, start=1):
+            with self._meeting_others(number == len(pieces)):
+                loss = self.loss(piece.source.to(device), piece.target.to(device))
+                # The mean over processes, which the wrapper takes, is to be the sum over tokens.
+                (loss.total * weight).backward()
+            if weight:
+                total += loss.total.item()
+                cross_entropy += loss.cross_entropy.item()
+        return total, cross_entropy
+
+    def _meeting_others(self, now: bool) -> AbstractContextManager[None]:
+        """Gradients are exchanged once a step: with the last piece."""
+        if now or not isinstance(self.loss, DistributedDataParallel):
+            return nullcontext()
+        return self.loss.no_sync()
+
+    def _seed(self, step: int) -> None:
+        place = (self.config.seed, step, self.processes.rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,54 @@
+"""How good a model is on the validation pairs."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from calque.evaluation.metrics import bleu
+from calque.losses.projected import projected_loss
+from calque.models.transformer import Transformer
+from calque.recipe import Recipe
+from calque.text.batching import collate, plan
+from calque.text.store import TokenStore
+from calque.text.tokenizers.pair import Tokenizers
+from calque.translator import Translator
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores on the validation pairs."""
+
+    loss: float
+    """Cross-entropy in nats per target token, without label smoothing."""
+    bleu: float
+    """As `calque evaluate` gives it for the same pairs."""
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, 700.0))
+
+
+@torch.inference_mode()
+def validate(
+    model: Transformer, store: TokenStore, tokenizers: Tokenizers, recipe: Recipe
+) -> Validation:
+    """Loss and BLEU of the model as it is now; float32, no dropout."""
+    model.eval()
+    device = next(model.parameters()).device
+    cross_entropy, tokens = 0.0, 0
+    for rows in plan(store.lengths, recipe.training.batch_tokens, seed=0, epoch=0):
+        batch = collate(store, rows)
+        source, target = batch.source.to(device), batch.target.to(device)
+        memory = model.encode(source)
+        features = model.features(target[:, :-1], memory, model.start(memory))
+        labels = target[:, 1:]
+        real = labels != model.config.pad_id
+        loss = projected_loss(features[real], model.output_weight, labels[real], 0.0)
+        cross_entropy += float(loss.cross_entropy)
+        tokens += batch.num_tokens
+    sources, references = zip(*store.texts(np.arange(len(store))), strict=True)
+    hypotheses = Translator(model, tokenizers, recipe.decoding).translate(sources)
+    score = bleu(hypotheses, references, recipe.data.target_language)
+    return Validation(cross_entropy / tokens, score)

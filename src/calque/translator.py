@@ -1,0 +1,113 @@
+"""Load a run folder, map lines to lines: the library's front door."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from calque.checkpoint import RunFolder
+from calque.config import choose
+from calque.decoding import SEARCHES
+from calque.decoding.config import DecodingConfig
+from calque.decoding.hypothesis import Hypothesis
+from calque.models.build import attention_for
+from calque.models.transformer import Transformer
+from calque.text.tokenizers.pair import Tokenizers
+
+FIRST_WINDOW, LARGEST_WINDOW = 64, 4096  # lines
+BATCH_TOKENS = 2048  # source tokens of a batch, padding counted
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of one line."""
+
+    text: str
+    score: float
+    """Log-probability over the length penalty, in nats; the higher the better."""
+    hypothesis: Hypothesis
+    """The tokens behind the text."""
+
+
+EMPTY = Translation("", 0.0, Hypothesis((), 0.0, 0.0, ()))
+
+
+class Translator:
+    """A model, its tokenizers and a way of decoding; translates lines of text."""
+
+    def __init__(
+        self, model: Transformer, tokenizers: Tokenizers, decoding: DecodingConfig
+    ) -> None:
+        self.model = model
+        self.tokenizers = tokenizers
+        self.decoding = decoding
+        self.search = choose("decoding.search", decoding.search, SEARCHES)
+
+    @classmethod
+    def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
+        """The translator of a run folder, with the decoding that its recipe names.
+
+        Raises CalqueError when a file of the folder is missing, altered or another model's.
+        """
+        folder = RunFolder(Path(run))
+        model = folder.load_model(attention_for(torch.device(device))).to(device).eval()
+        return cls(model, folder.tokenizers, folder.recipe.decoding)
+
+    def with_decoding(
+        self, *, beam_size: int | None = None, length_penalty: float | None = None
+    ) -> "Translator":
+        """The same model, searched otherwise; what is None stays."""
+        given = {"beam_size": beam_size, "length_penalty": length_penalty}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return Translator(self.model, self.tokenizers, replace(self.decoding, **changes))
+
+    def translate(self, lines: Sequence[str]) -> list[str]:
+        """The best translation of each line; an empty line stays empty."""
+        return [best.text for best, *_ in self.n_best(lines)]
+
+    def n_best(self, lines: Sequence[str]) -> list[list[Translation]]:
+        """The translations of each line that the search ends with, best first."""
+        ids = self.tokenizers.source.encode(lines)
+        found: list[list[Translation]] = [[EMPTY] for _ in lines]
+        wanted = [row for row, line in enumerate(lines) if line.strip()]
+        # Long lines first: what does not fit into memory is then known at once.
+        wanted.sort(key=lambda row: len(ids[row]), reverse=True)
+        for rows in _batches(wanted, ids):
+            hypotheses = self.search(
+                self.model, self._source([ids[r] for r in rows]), self.decoding
+            )
+            for row, of_row in zip(rows, hypotheses, strict=True):
+                found[row] = self._translations(of_row)
+        return found
+
+    def stream(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
+        """As `n_best`, for any number of lines: in order, holding a few thousand at a time."""
+        lines, window = iter(lines), FIRST_WINDOW
+        while taken := list(islice(lines, window)):
+            yield from self.n_best(taken)
+            # The first lines come soon; later ones in windows where like lengths find each other.
+            window = min(2 * window, LARGEST_WINDOW)
+
+    def _source(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "batch source"]:
+        config = self.model.config
+        rows = [torch.tensor([*row, config.eos_id]) for row in ids]
+        padded = pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
+        return padded.to(next(self.model.parameters()).device)
+
+    def _translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
+        texts = self.tokenizers.target.decode([h.tokens for h in hypotheses])
+        return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
+
+
+def _batches(rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Rows, longest first, in batches of BATCH_TOKENS; a longer row is a batch of its own."""
+    start = 0
+    while start < len(rows):
+        size = max(1, BATCH_TOKENS // (len(ids[rows[start]]) + 1))
+        yield list(rows[start : start + size])
+        start += size
