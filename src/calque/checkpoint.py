@@ -3,10 +3,10 @@
 Whatever becomes visible in it is whole: written beside, flushed to the disk, then renamed.
 """
 
-import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,49 +30,77 @@ RECIPE, TOKENIZER, MODEL, MANIFEST = (
     "manifest.json",
 )
 PREPARATION, SCORE = "preparation.json", "score.json"
-HASHED = (RECIPE, PREPARATION, f"{TOKENIZER}/*", "*.safetensors", "training.json", SCORE)
+PART = ".{}.part"
+"""Name of what is not whole yet, or no longer."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes `path`; a full disk, or whatever else prevents it, is a CalqueError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise CalqueError(
+            f"{path}: cannot be written: {reason}; what was saved before is still whole"
+        ) from None
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to write into that appears as `path` when the block ends well, and else not at all.
 
-    Raises CalqueError when the disk is full.
+    Nothing, or an empty folder, may be at `path`. Raises CalqueError when it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        for file in [f for f in part.rglob("*") if f.is_file()]:
-            _flush(file)
-        _flush(part)
-        part.rename(path)
-        _flush(path.parent)
-    except BaseException as error:
+    part = path.with_name(PART.format(path.name))
+    with writing(path):
         shutil.rmtree(part, ignore_errors=True)
-        _explain_full_disk(error, path)
-        raise
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is either there with all its content, or as it was before."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        _flush(part)
-        part.replace(path)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            for written in (*part.rglob("*"), part):
+                _flush(written)
+            part.rename(path)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
         _flush(path.parent)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        _explain_full_disk(error, path)
-        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write that appears as `path` when the block ends well; else `path` stays as it was.
+
+    Raises CalqueError when it cannot be written.
+    """
+    part = path.with_name(PART.format(path.name))
+    with writing(path):
+        try:
+            yield part
+            _flush(part)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; broken off half-way, what remains of it goes by another name."""
+    part = folder.with_name(PART.format(folder.name))
+    folder.rename(part)
+    shutil.rmtree(part)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors."""
+    """Write named tensors as safetensors. Raises OSError when the disk is full."""
     owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.write_bytes(safetensors.torch.save(owned))
+    try:
+        safetensors.torch.save_file(owned, path)
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+        raise
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -86,10 +114,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_manifest(folder: Path) -> None:
-    """Record the SHA-256 of each file of a run folder, or of a checkpoint, that must not change."""
-    files = [file for pattern in HASHED for file in sorted(folder.glob(pattern))]
-    hashes = {str(file.relative_to(folder)): _sha256(file) for file in files}
-    write_whole(folder / MANIFEST, json.dumps({"sha256": hashes}, indent=2).encode())
+    """Record the SHA-256 of every file that a folder holds."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    _write_hashes(folder, {str(file.relative_to(folder)): _sha256(file) for file in files})
 
 
 def check_manifest(folder: Path) -> dict[str, str]:
@@ -98,10 +125,10 @@ def check_manifest(folder: Path) -> dict[str, str]:
     Raises CalqueError naming the file that is missing or altered.
     """
     try:
-        hashes = json.loads((folder / MANIFEST).read_bytes())["sha256"]
-    except FileNotFoundError:
+        hashes = dict(json.loads((folder / MANIFEST).read_bytes())["sha256"])
+    except (FileNotFoundError, NotADirectoryError):
         raise CalqueError(f"{folder}: not a run folder ({MANIFEST} is missing)") from None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise CalqueError(f"{folder / MANIFEST}: damaged; not the JSON that was written") from None
     for name, recorded in hashes.items():
         file = folder / name
@@ -130,11 +157,10 @@ class RunFolder:
     ) -> "RunFolder":
         """Begin a run folder; `preparation` tells what became of the data.
 
-        Raises CalqueError when something is there already.
+        Raises CalqueError when something is there already, or when it cannot be written.
         """
         refuse_occupied(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_folder(path) as part:
+        with whole_folder(path.resolve()) as part:
             (part / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
             (part / TOKENIZER).mkdir()
             tokenizers.save(part / TOKENIZER)
@@ -169,20 +195,26 @@ class RunFolder:
         return sorted(self.path.glob("checkpoints/step-*"))
 
     def best(self) -> list[Path]:
-        """Folders of the best checkpoints, worst first."""
-        saved = self.path.glob("best/step-*")
-        return sorted(saved, key=lambda f: json.loads((f / SCORE).read_bytes())["score"])
+        """Folders of the best checkpoints, worst first; of equals the earlier is the better."""
+        newest_first = sorted(self.path.glob("best/step-*"), reverse=True)
+        return sorted(newest_first, key=lambda f: json.loads((f / SCORE).read_bytes())["score"])
 
     def publish(self, weights: Mapping[str, Tensor]) -> None:
-        """Put the weights that the run is to be used with at the top of its folder."""
-        owned = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        write_whole(self.path / MODEL, safetensors.torch.save(owned))
-        write_manifest(self.path)
+        """Put the weights that the run is to be used with at the top of its folder.
+
+        Raises CalqueError when a file of the folder is no longer as it was written.
+        """
+        hashes = check_manifest(self.path)
+        with whole_file(self.path / MODEL) as part:
+            save_tensors(part, weights)
+        _write_hashes(self.path, {**hashes, MODEL: _sha256(self.path / MODEL)})
         self.finished = True
 
 
 def refuse_occupied(path: Path) -> None:
-    """Raise CalqueError when `path` is a file, or a folder with anything in it."""
+    """Raise CalqueError when `path` is a file, a folder with anything in it, or the current one."""
+    if path.resolve() == Path.cwd():
+        raise CalqueError(f"{path}: is the current folder; name one that can be made")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         held = "a run" if (path / RECIPE).is_file() else "something else"
         raise CalqueError(f"{path}: already holds {held}; choose another folder, or --resume it")
@@ -203,13 +235,21 @@ def load_weights(model: Transformer, path: Path) -> None:
 
 
 def average(files: list[Path]) -> dict[str, Tensor]:
-    """The mean of several checkpoints' weights, each parameter by itself, in float64."""
-    total = {name: tensor.double() for name, tensor in load_tensors(files[0]).items()}
-    for file in files[1:]:
-        for name, tensor in load_tensors(file).items():
-            total[name] += tensor
-    dtypes = {name: tensor.dtype for name, tensor in load_tensors(files[0]).items()}
-    return {name: (tensor / len(files)).to(dtypes[name]) for name, tensor in total.items()}
+    """The mean of several checkpoints' weights, each parameter by itself, in float64.
+
+    Raises CalqueError when a checkpoint is not as it was written.
+    """
+    total: dict[str, Tensor] = {}
+    for file in files:
+        check_manifest(file.parent)
+        weights = load_tensors(file)
+        total = {name: total.get(name, 0) + tensor.double() for name, tensor in weights.items()}
+    return {name: (tensor / len(files)).to(weights[name].dtype) for name, tensor in total.items()}
+
+
+def _write_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
+    with whole_file(folder / MANIFEST) as part:
+        part.write_text(json.dumps({"sha256": hashes}, indent=2), encoding="utf-8")
 
 
 def _sha256(file: Path) -> str:
@@ -223,10 +263,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _explain_full_disk(error: BaseException, path: Path) -> None:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise CalqueError(
-            f"{path}: the disk is full; what was saved before is still whole"
-        ) from None

@@ -1,17 +1,18 @@
 """A recipe: everything one training is made from, as one frozen dataclass and one TOML file."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from calque.config import CalqueError, choose, parse, read_toml, to_toml
+from calque.config import CalqueError, choose, parse, to_toml
+from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.models.build import ModelConfig
 from calque.text.data import DataConfig
+from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
 
 Positive = Annotated[int, Field(gt=0)]
@@ -45,7 +46,8 @@ class TrainingConfig:
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     r_drop: Annotated[float, Field(ge=0)] = 0.0
     """Weight α of the consistency loss of R-Drop (arXiv:2106.14448, eq. 4); 0 is off."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient of a step; 0 is off."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 where the processor or GPU has it."""
     stop_on: Literal["bleu", "loss"] = "bleu"
@@ -98,27 +100,20 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     """
     sections = {key: value for key, value in values.items() if key != "preset"}
     if "preset" in values:
-        sizes = choose(f"{where}: preset", values["preset"], PRESETS)
-        sections["model"] = {**sizes, **sections.get("model", {})}
+        sizes = choose(f"{where}: preset", str(values["preset"]), PRESETS)
+        model = sections.get("model", {})
+        # What is no table stays as it is, for `parse` to refuse.
+        sections["model"] = {**sizes, **model} if isinstance(model, Mapping) else model
     if isinstance(sections.get("data"), Mapping):
         sections["data"] = {
             key: _corpora(value) if key in ("train", "valid", "test") else value
             for key, value in sections["data"].items()
         }
     recipe = parse(Recipe, sections, where)
+    choose(f"{where}.tokenizer.kind", recipe.tokenizer.kind, TOKENIZERS)
+    choose(f"{where}.decoding.search", recipe.decoding.search, SEARCHES)
     _check_across_sections(recipe, where)
     return recipe
-
-
-def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file, with `section.key=value` changes made to it.
-
-    Paths of corpora are relative to the file. Raises CalqueError as `make_recipe` does.
-    """
-    values = read_toml(path)
-    for change in changes:
-        apply_change(values, change)
-    return make_recipe(values, str(path))
 
 
 def apply_change(values: dict[str, Any], change: str) -> None:

@@ -93,6 +93,11 @@ def test_padding_waste_counts_both_sides() -> None:
     assert waste == pytest.approx(2 / (8 + 8 + 8 + 1))
 
 
+def test_little_is_padding_even_where_the_sides_differ_in_length() -> None:
+    lengths = np.random.default_rng(0).integers(5, 30, (20_000, 2), dtype=np.int32)
+    assert padding_waste(lengths, plan(lengths, 1000, seed=1, epoch=1)) <= 0.05
+
+
 def test_at_most_a_tenth_is_padding_on_real_text(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "multi30k"
     sides = [(folder / f"train.{code}").read_text().split("\n")[:-1] for code in ("en", "de")]

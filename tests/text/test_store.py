@@ -14,7 +14,7 @@ from calque.config import CalqueError
 from calque.text import store as store_module
 from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, fingerprint, prepare, resample
-from calque.text.tokenizers.frequent import Words
+from calque.text.tokenizers.frequent import Characters, Words
 from calque.text.tokenizers.interface import TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
 
@@ -114,6 +114,31 @@ def test_rows_stay_right_after_their_pages_were_given_back(
     assert [ids.tolist() for ids in sources] == before == [row[0] for row in all_rows(store)]
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's own accounts")
+def test_what_was_read_does_not_stay_in_memory(
+    letters: Tokenizers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAPPED_ROWS", 100)
+    line = "a " * 20_000
+    corpus = write(tmp_path, [line] * NUM_PAIRS, [line] * NUM_PAIRS)
+    store = prepare([corpus], letters, **LIMITS, cache=tmp_path / "cache")
+
+    def resident() -> int:
+        """Kilobytes of the store's file that count as this process's memory."""
+        _, _, account = Path("/proc/self/smaps").read_text().partition(str(store.path))
+        return int(account.partition("\nRss:")[2].split()[0])
+
+    def read(rows: range) -> int:
+        for row in rows:
+            sources, targets = store.rows(np.array([row]))
+            assert sources[0].sum() == targets[0].sum() > 0
+        return resident()
+
+    everything = read(range(NUM_PAIRS))
+    assert everything > 2 * NUM_PAIRS * 20_000 * 4 / 1024
+    assert read(range(store_module.MAPPED_ROWS + 1 - NUM_PAIRS)) < everything / 4
+
+
 def test_a_row_knows_its_file_line_and_weight(letters: Tokenizers, tmp_path: Path) -> None:
     corpora = []
     for name, weight in (("one", 1.0), ("two", 0.25)):
@@ -148,6 +173,16 @@ def test_what_is_left_out_is_counted_by_reason(letters: Tokenizers, tmp_path: Pa
         store = prepare([corpus], letters, max_length=12, max_ratio=4, cache=tmp_path / "cache")
         assert store.left_out == expected
         assert store.lengths.tolist() == [[1, 9], [12, 12]]
+
+
+def test_a_line_of_spaces_is_empty_even_where_a_space_is_a_token(tmp_path: Path) -> None:
+    characters = Characters.train(["a b c"], 8)
+    corpus = write(tmp_path, ["a", "  ", "b"], ["a", "a", " \u3000 "])
+    store = prepare(
+        [corpus], Tokenizers(characters, characters), **LIMITS, cache=tmp_path / "cache"
+    )
+    assert len(store) == 1
+    assert store.left_out == {"empty source": 1, "empty target": 1}
 
 
 def test_a_ratio_at_the_limit_is_within_it(letters: Tokenizers, tmp_path: Path) -> None:
@@ -246,6 +281,17 @@ def test_a_changed_corpus_is_tokenised_anew(
     changed = write(tmp_path, ["Wiese"], ["Hund"])
     store = prepare([changed], tokenizers, **LIMITS, cache=cache)
     assert store.texts(np.array([0])) == [("Wiese", "Hund")]
+
+
+def test_a_renamed_file_is_known_by_its_new_name(letters: Tokenizers, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.tsv", tmp_path / "new.tsv"
+    old.write_text("x\ty\na b\tc d\n")
+    corpus = CorpusConfig(file=str(tmp_path / "*.tsv"), source="x", target="y")
+    for path in (old, new):
+        store = prepare([corpus], letters, **LIMITS, cache=tmp_path / "cache")
+        assert store.origin(0).startswith(f"{path}:")
+        if path == old:
+            old.rename(new)
 
 
 def test_half_a_file_of_a_killed_preparation_is_not_taken_for_whole(

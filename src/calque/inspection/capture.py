@@ -20,12 +20,12 @@ def captured(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """
     weights: dict[str, Tensor] = {}
     handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, MultiHeadAttention):
-            if type(module).attend is not MultiHeadAttention.attend:
-                raise CalqueError("attention is captured on the plain path; build the model so")
-            handles.append(module.softmax.register_forward_hook(_keep(weights, name)))
     try:
+        for name, module in model.named_modules():
+            if isinstance(module, MultiHeadAttention):
+                if type(module).attend is not MultiHeadAttention.attend:
+                    raise CalqueError("attention is captured on the plain path; build the model so")
+                handles.append(module.softmax.register_forward_hook(_keep(weights, name)))
         yield weights
     finally:
         for handle in handles:

@@ -78,12 +78,12 @@ def collate(store: TokenStore, rows: Int[np.ndarray, " batch"]) -> Batch:
 def _draw(
     num_pairs: int, weights: np.ndarray | None, generator: np.random.Generator
 ) -> Int[np.ndarray, " drawn"]:
-    rows = np.arange(num_pairs)
+    rows = np.arange(num_pairs, dtype=np.int32)
     if weights is None:
         return rows
-    whole = weights.astype(np.int64)
+    whole = np.floor(weights)
     chance = generator.random(num_pairs, dtype=np.float32)
-    return rows.repeat(whole + (chance < weights - whole))
+    return rows.repeat(whole.astype(np.int32) + (chance < weights - whole))
 
 
 def _by_length(lengths: Int[np.ndarray, "pairs 2"]) -> Int[np.ndarray, " pairs"]:

@@ -29,7 +29,7 @@ FORMAT = 1
 """Goes up when the columns, or the rules of what is left out, change: old files then rest."""
 CHUNK = 10_000
 """Pairs that are read, tokenised and written at a time."""
-MAPPED_ROWS = 4096
+MAPPED_ROWS = 1024
 """Rows read before their pages are given back: each may keep 2 x 64 KB in memory."""
 MIN_TOKENS_FOR_RATIO = 10
 
@@ -82,9 +82,10 @@ class TokenStore:
     @cached_property
     def lengths(self) -> Int32[np.ndarray, "pairs 2"]:
         """Tokens of each source and target, without BOS and EOS."""
-        columns = (self._table[f"{side}_ids"] for side in SIDES)
-        counts = [pc.call_function("list_value_length", [column]) for column in columns]
-        return np.column_stack([count.to_numpy() for count in counts])
+        counts = [pc.call_function("list_value_length", [ids]) for ids in self._table.columns[:2]]
+        lengths = np.column_stack([count.to_numpy() for count in counts])
+        self._unmap()
+        return lengths
 
     @property
     def weights(self) -> Float32[np.ndarray, " pairs"]:
@@ -266,7 +267,7 @@ def _reason_to_leave_out(
     pair: Pair, source: list[int], target: list[int], limits: Summary
 ) -> str | None:
     for side, text, ids in (("source", pair.source, source), ("target", pair.target, target)):
-        if not ids or not text.strip():
+        if not text.strip():
             return f"empty {side}"
         if limits.max_length is not None and len(ids) > limits.max_length:
             return f"{side} over {limits.max_length} tokens"

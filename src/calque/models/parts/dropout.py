@@ -27,4 +27,4 @@ def use_random_bits(model: nn.Module) -> None:
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
-                setattr(module, name, RandomBitsDropout(child.p))
+                setattr(module, name, RandomBitsDropout(child.p).train(child.training))

@@ -9,7 +9,8 @@ from calque.models.transformer import MultiHeadAttention
 class FusedAttention(MultiHeadAttention):
     """The paper's attention by PyTorch's fused kernel; same parameters, same result.
 
-    Only for the paper's score, which the kernel computes itself.
+    Only for the paper's score, which the kernel computes itself. Where a mask leaves a query
+    nothing to attend to, the plain path gives the mean of all values and this one zero.
     """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,301 @@
+"""The command line: parses, calls, prints."""
+
+# ruff: noqa: PLC0415
+# PyTorch takes seconds to import. So each command imports what it needs, and help or a misspelt
+# option is answered at once.
+
+import io
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from calque.config import CalqueError
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0    done
+  1    check found what training would refuse
+  2    something given cannot be used; a message says what
+  130  interrupted
+"""
+
+app = typer.Typer(
+    help="Train, look inside and serve Transformers on your own sequence pairs.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+out = Console()
+
+TwoFiles = tuple[Path, Path] | None
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Valid = Annotated[
+    TwoFiles, typer.Option("--valid", metavar="SOURCE TARGET", help="Two files to validate on.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> NoReturn:
+    """Run a command; what the user got wrong is one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # as our input is, whatever the locale
+    try:
+        sys.exit(app())
+    except CalqueError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    sys.stderr.write(f"Error: {message}\n")
+    sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"calque {version('calque')}")
+        raise typer.Exit
+
+
+@app.callback()
+def calque(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="RUN", help="Run folder to make.")
+    ] = Path("runs/demo"),
+) -> None:
+    """Watch a Transformer learn to translate, in two minutes.
+
+    Its corpus is made on the spot, and written beside the run folder.
+    """
+    from calque.demo.run import run_demo
+
+    run_demo(folder, out)
+
+
+@app.command()
+def check(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="Source lines, or a file of pairs, or a recipe."),
+    ],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="TARGET", help="Target lines, if SOURCE is lines.")
+    ] = None,
+    names: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="SOURCE TARGET", help="Columns or languages, if SOURCE is a file of pairs."
+        ),
+    ] = None,
+    valid: Valid = None,
+    test: Annotated[
+        TwoFiles, typer.Option(metavar="SOURCE TARGET", help="Two files to test on.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine a corpus before anything is trained on it.
+
+    Beside validation or test files (of a recipe, those that it names), also finds what they share
+    with the training pairs. Exit code 1 if training would refuse the data.
+    """
+    from calque.cli.arguments import corpora_to_check
+    from calque.text.check import check as check_corpora
+    from calque.text.check import render
+
+    report = check_corpora(*corpora_to_check(source, target, names, valid, test))
+    if as_json:
+        out.print_json(data=report.to_json())
+    else:
+        render(report, out)
+    raise typer.Exit(1 if report.refused else 0)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE.toml", help="What to train, and on what.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Another value than the recipe's, in TOML; repeatable.",
+        ),
+    ] = None,
+    training: Annotated[
+        TwoFiles, typer.Option("--train", metavar="SOURCE TARGET", help="Two files to train on.")
+    ] = None,
+    valid: Valid = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Of the model: tiny, small, base or big.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="Run folder.  [default: runs/RECIPE]"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train a model from a recipe, or from two pairs of files.
+
+    Ctrl-C saves a checkpoint and leaves; --resume goes on to the same end as without the break.
+
+    \b
+    calque train recipe.toml --set training.max_steps=5000
+    calque train --train a.en a.de --valid b.en b.de --preset tiny --out runs/ende
+    calque train --resume --out runs/ende
+    """
+    from calque.cli.arguments import described_recipe
+    from calque.training.loop import resume as go_on
+    from calque.training.loop import train as start
+
+    folder = folder or (Path("runs") / recipe.stem if recipe else None)
+    if folder is None:
+        raise CalqueError("--out is missing: which run folder to make, or to go on with")
+    described = described_recipe(recipe, changes or [], training, valid, preset)
+    if resume:
+        done = go_on(folder, described, out)
+    elif described is None:
+        raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
+    else:
+        done = start(described, folder, out)
+    raise typer.Exit(0 if done else 130)
+
+
+@app.command()
+def translate(
+    run: Run,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="Text, UTF-8.  [default: standard input]"),
+    ] = None,
+    n_best: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Translations of each line, best first.")
+    ] = 1,
+    beam_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Width of the search.  [default: the recipe's]"),
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="ALPHA",
+            help="0 is none; the higher, the longer.  [default: the recipe's]",
+        ),
+    ] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="JSON Lines with log-probabilities, in nats.")
+    ] = False,
+) -> None:
+    """Translate lines to lines, in order; an empty line stays empty.
+
+    With --n-best N, each line becomes N lines; where fewer were found, the last are empty.
+    """
+    from calque.cli.lines import searching, translate_lines
+    from calque.translator import Translator
+
+    translator = Translator.load(run, device=_device())
+    translator = searching(translator, n_best, beam_size, length_penalty)
+    translate_lines(translator, file, n_best, scores)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Their translations.")],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Another run: is the difference significant?"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run's translations by BLEU, chrF2 and TER.
+
+    All by sacreBLEU, with intervals of 95 % by bootstrap; with --baseline, the same of both runs
+    and p-values by paired bootstrap.
+    """
+    from calque.checkpoint import RunFolder
+    from calque.cli.arguments import two_files
+    from calque.evaluation.evaluate import compare_runs, evaluate_run
+    from calque.evaluation.metrics import comparison_table, score_table
+    from calque.translator import Translator
+
+    (corpus,) = two_files((source, reference))
+    translator = Translator.load(run, device=_device())
+    language = RunFolder(run).recipe.data.target_language
+    with Console(stderr=True).status("translating"):
+        if baseline is None:
+            result = evaluate_run(translator, corpus, language)
+            table = score_table(result)
+        else:
+            other = Translator.load(baseline, device=_device())
+            result = compare_runs(other, translator, corpus, language)
+            table = comparison_table(result)
+    if as_json:
+        out.print_json(data=[asdict(metric) for metric in result])
+    else:
+        out.print(table)
+
+
+@app.command()
+def average(
+    run: Run,
+    last: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Of the last N checkpoints.")
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Of the best N checkpoints.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="Run folder to make.  [default: RUN-average]"),
+    ] = None,
+) -> None:
+    """Make a run whose weights are the mean of several checkpoints.
+
+    How many checkpoints RUN holds is up to training.keep_last and training.keep_best.
+    """
+    from calque.checkpoint import MODEL, RunFolder, check_manifest
+    from calque.checkpoint import average as mean_of
+
+    number = last or best
+    if number is None or (last and best):
+        raise CalqueError("give either --last N or --best N")
+    whole = RunFolder(run)
+    kept, limit = (whole.checkpoints(), "keep_last") if last else (whole.best(), "keep_best")
+    if len(kept) < number:
+        raise CalqueError(f"{run}: has {len(kept)} of them, not {number}; see training.{limit}")
+    chosen = kept[-number:]
+    for checkpoint in chosen:
+        check_manifest(checkpoint)
+    mean = mean_of([checkpoint / MODEL for checkpoint in chosen])
+    folder = folder or run.with_name(f"{run.name}-average")
+    RunFolder.create(folder, whole.recipe, whole.tokenizers, whole.preparation).publish(mean)
+    print(f"{folder}: mean of {', '.join(checkpoint.name for checkpoint in chosen)}")
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

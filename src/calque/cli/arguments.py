@@ -1,0 +1,68 @@
+"""From what was typed to the corpora and the recipe that it stands for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from calque.config import CalqueError, read_toml
+from calque.recipe import Recipe, apply_change, make_recipe
+from calque.text.data import CorpusConfig
+from calque.text.files import expand
+
+TwoFiles = tuple[Path, Path] | None
+Splits = tuple[Sequence[CorpusConfig], Sequence[CorpusConfig], Sequence[CorpusConfig]]
+"""Training, validation and test corpora."""
+
+
+def two_files(files: TwoFiles) -> list[CorpusConfig]:
+    """The corpus of a source and a target file; of None, no corpus."""
+    return [CorpusConfig(source=str(files[0]), target=str(files[1]))] if files else []
+
+
+def corpora_to_check(
+    source: Path,
+    target: Path | None,
+    names: tuple[str, str] | None,
+    valid: TwoFiles,
+    test: TwoFiles,
+) -> Splits:
+    """All corpora that are to be checked. Raises CalqueError for a file that is not there."""
+    if source.suffix == ".toml":
+        if target or names or valid or test:
+            raise CalqueError(f"{source}: a recipe names all its files; leave out the others")
+        data = make_recipe(read_toml(source), str(source)).data
+        splits = data.train, data.valid, data.test
+    else:
+        splits = [_corpus(source, target, names)], two_files(valid), two_files(test)
+    for corpus in (corpus for split in splits for corpus in split):
+        for patterns in [corpus.file] if corpus.file else [corpus.source, corpus.target]:
+            expand(patterns)
+    return splits
+
+
+def described_recipe(
+    path: Path | None, changes: list[str], train: TwoFiles, valid: TwoFiles, preset: str | None
+) -> Recipe | None:
+    """The recipe in a file or of two pairs of files, with what else was given; None of nothing."""
+    if path is None and train is None:
+        if changes or valid or preset:
+            raise CalqueError("--set, --valid and --preset need RECIPE.toml or --train")
+        return None
+    if path is None and valid is None:
+        raise CalqueError("--train needs --valid: two files to validate on")
+    values = read_toml(path) if path else {}
+    for key, files in (("train", train), ("valid", valid)):
+        if files and isinstance(data := values.setdefault("data", {}), dict):
+            data[key] = [str(file) for file in files]
+    if preset:
+        values["preset"] = preset
+    for change in changes:
+        apply_change(values, change)
+    return make_recipe(values, str(path or "command line"))
+
+
+def _corpus(source: Path, target: Path | None, names: tuple[str, str] | None) -> CorpusConfig:
+    if target and not names:
+        return CorpusConfig(source=str(source), target=str(target))
+    if names and not target:
+        return CorpusConfig(file=str(source), source=names[0], target=names[1])
+    raise CalqueError(f"{source}: give either its TARGET, or --names if it is a file of pairs")

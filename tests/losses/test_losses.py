@@ -1,0 +1,227 @@
+"""Losses: against PyTorch's own, and the fast path of each against the plain one."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from calque.losses.cross_entropy import Loss, smoothed_cross_entropy
+from calque.losses.projected import BLOCK, projected_loss
+from calque.losses.r_drop import symmetric_divergence
+
+SEEDS = st.integers(0, 2**31)
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def draw_labels(seed: int, tokens: int, vocab: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, vocab, (tokens,), generator=generator)
+
+
+# Label smoothing
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(2, 30), st.floats(0, 0.99), SEEDS)
+def test_smoothed_cross_entropy_is_that_of_pytorch(
+    tokens: int, vocab: int, smoothing: float, seed: int
+) -> None:
+    logits, labels = 4 * draw(seed, tokens, vocab), draw_labels(seed, tokens, vocab)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = smoothed_cross_entropy(ours, labels, smoothing)
+    expected = F.cross_entropy(theirs, labels, label_smoothing=smoothing, reduction="sum")
+    assert_close(loss.total, expected)
+    assert_close(loss.cross_entropy, F.cross_entropy(logits, labels, reduction="sum"))
+    assert_close(
+        *(torch.autograd.grad(of, x)[0] for of, x in ((loss.total, ours), (expected, theirs)))
+    )
+
+
+def test_without_smoothing_the_total_is_the_cross_entropy() -> None:
+    loss = smoothed_cross_entropy(draw(1, 5, 9).requires_grad_(), draw_labels(1, 5, 9), 0.0)
+    assert_close(loss.total, loss.cross_entropy)
+    assert not loss.cross_entropy.requires_grad
+
+
+def test_the_least_smoothed_loss_is_at_the_smoothed_label() -> None:
+    labels, smoothing = draw_labels(1, 5, 9), 0.1
+    smoothed = (1 - smoothing) * F.one_hot(labels, 9).double() + smoothing / 9
+    logits = smoothed.log().requires_grad_()
+    smoothed_cross_entropy(logits, labels, smoothing).total.backward()
+    assert logits.grad is not None
+    assert_close(logits.grad, torch.zeros(5, 9, dtype=torch.float64))
+
+
+# R-Drop
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(2, 30), SEEDS)
+def test_the_divergence_is_symmetric_and_that_of_pytorch(
+    tokens: int, vocab: int, seed: int
+) -> None:
+    first, second = 3 * draw(seed, tokens, vocab), 3 * draw(seed + 1, tokens, vocab)
+    divergence = symmetric_divergence(first, second)
+    log_probs = first.log_softmax(dim=-1), second.log_softmax(dim=-1)
+    both = [
+        F.kl_div(other, one, log_target=True, reduction="sum")
+        for one, other in (log_probs, log_probs[::-1])
+    ]
+    assert_close(divergence, (both[0] + both[1]) / 2)
+    assert_close(symmetric_divergence(second, first), divergence)
+    assert divergence > 0
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(2, 30), SEEDS)
+def test_the_divergence_of_equal_distributions_is_zero(tokens: int, vocab: int, seed: int) -> None:
+    logits = 3 * draw(seed, tokens, vocab)
+    assert symmetric_divergence(logits, logits) == 0
+    shifted = logits + draw(seed + 1, tokens, 1)  # other logits, the same probabilities
+    assert symmetric_divergence(logits, shifted).item() == pytest.approx(0, abs=1e-12)
+
+
+# The fast path
+
+
+Gradients = tuple[Tensor, Tensor]
+
+
+def plainly(
+    features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, r_drop: float
+) -> Loss:
+    logits = features @ weight.T
+    loss = smoothed_cross_entropy(logits, labels, smoothing)
+    if not r_drop:
+        return loss
+    return loss._replace(total=loss.total + r_drop * symmetric_divergence(*logits.chunk(2)))
+
+
+def with_gradients(loss: Loss, features: Tensor, weight: Tensor) -> tuple[Loss, Gradients]:
+    # Not 1: what flows back from the outside must be heeded.
+    (3 * loss.total).backward()
+    assert features.grad is not None
+    assert weight.grad is not None
+    return Loss(*(part.detach().double() for part in loss)), (
+        features.grad.double(),
+        weight.grad.double(),
+    )
+
+
+def both_paths(
+    tokens: int, vocab: int, smoothing: float, r_drop: float, seed: int
+) -> tuple[tuple[Loss, Gradients], tuple[Loss, Gradients]]:
+    """The fast path in float32 (or as autocast has it) and the plain one in float64."""
+    features, weight = draw(seed, tokens, 13), draw(seed + 1, vocab, 13)
+    labels = draw_labels(seed, tokens, vocab)
+    fast = features.float().requires_grad_(), weight.float().requires_grad_()
+    plain = features.requires_grad_(), weight.requires_grad_()
+    return (
+        with_gradients(projected_loss(*fast, labels, smoothing, r_drop), *fast),
+        with_gradients(plainly(*plain, labels, smoothing, r_drop), *plain),
+    )
+
+
+def assert_same(tokens: int, vocab: int, smoothing: float, r_drop: float, seed: int) -> None:
+    (loss, gradients), (expected, expected_gradients) = both_paths(
+        tokens, vocab, smoothing, r_drop, seed
+    )
+    assert_close(loss, expected, rtol=1e-5, atol=1e-4)
+    assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
+
+
+ODD_SIZES = [1, 2, 255, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 37]
+EVEN_SIZES = [2, 2 * 127, BLOCK, BLOCK + 2, 2 * BLOCK, 2 * (BLOCK + 37)]
+
+
+@pytest.mark.parametrize("tokens", ODD_SIZES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_fast_path_is_the_plain_one(tokens: int, smoothing: float) -> None:
+    assert_same(tokens, 31, smoothing, r_drop=0.0, seed=1)
+
+
+@pytest.mark.parametrize("tokens", EVEN_SIZES)
+@pytest.mark.parametrize("r_drop", [0.5, 5.0])
+def test_the_fast_path_is_the_plain_one_with_r_drop(tokens: int, r_drop: float) -> None:
+    assert_same(tokens, 31, smoothing=0.1, r_drop=r_drop, seed=1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    half=st.integers(1, BLOCK + 10),
+    vocab=st.integers(2, 50),
+    smoothing=st.floats(0, 0.9),
+    r_drop=st.sampled_from([0.0, 0.1, 3.0]),
+    seed=SEEDS,
+)
+def test_the_fast_path_is_the_plain_one_for_any_sizes(
+    half: int, vocab: int, smoothing: float, r_drop: float, seed: int
+) -> None:
+    assert_same(2 * half, vocab, smoothing, r_drop, seed)
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 2.0])
+def test_the_fast_path_in_bf16_is_close(r_drop: float) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        (loss, gradients), (expected, expected_gradients) = both_paths(
+            2 * BLOCK + 38, 31, 0.1, r_drop, seed=1
+        )
+    assert_close(loss, expected, rtol=0.01, atol=0)
+    for gradient, right in zip(gradients, expected_gradients, strict=True):
+        assert (gradient - right).norm() < 0.02 * right.norm()
+
+
+def test_gradients_in_bf16_come_in_the_dtype_of_what_they_are_for() -> None:
+    features, weight = draw(1, 5, 13).float(), draw(2, 31, 13).float()
+    features, weight = features.requires_grad_(), weight.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = projected_loss(features, weight, draw_labels(1, 5, 31), 0.1)
+    loss.total.backward()
+    assert features.grad is not None
+    assert weight.grad is not None
+    assert {loss.total.dtype, features.grad.dtype, weight.grad.dtype} == {torch.float32}
+
+
+def test_only_the_total_is_trained_on() -> None:
+    features = draw(1, 5, 13).float().requires_grad_()
+    loss = projected_loss(features, draw(2, 31, 13).float(), draw_labels(1, 5, 31), 0.1)
+    assert loss.total.requires_grad
+    assert not loss.cross_entropy.requires_grad
+
+
+def test_a_matrix_that_embeds_and_predicts_gets_both_gradients() -> None:
+    labels, grads = draw_labels(1, 5, 31), []
+    for path in (plainly, projected_loss):
+        weight = draw(2, 31, 13).float().requires_grad_()
+        path(weight[labels] * 2, weight, labels, 0.1, 0.0).total.backward()
+        grads.append(weight.grad)
+    assert_close(*grads)
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 2.0])
+def test_the_fast_path_is_made_on_its_tensors_device(r_drop: float) -> None:
+    features = torch.empty(600, 13, device="meta", requires_grad=True)
+    weight = torch.empty(31, 13, device="meta", requires_grad=True)
+    labels = torch.empty(600, device="meta", dtype=torch.long)
+    loss = projected_loss(features, weight, labels, 0.1, r_drop)
+    loss.total.backward()
+    assert loss.cross_entropy.device.type == "meta"
+    assert features.grad is not None
+    assert features.grad.device.type == "meta"
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 2.0])
+def test_extreme_logits_stay_finite(r_drop: float) -> None:
+    features = torch.tensor([[1e4], [-1e4], [1e4], [1e4]], requires_grad=True)
+    weight = torch.tensor([[1.0], [-1.0], [0.0]], requires_grad=True)
+    loss = projected_loss(features, weight, torch.tensor([1, 0, 0, 2]), 0.1, r_drop)
+    loss.total.backward()
+    assert loss.total.isfinite()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()

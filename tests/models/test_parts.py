@@ -1,0 +1,241 @@
+"""Each part by itself: against its formula, against PyTorch's own, and against chance."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from calque.models.build import ATTENTIONS, ModelConfig, build
+from calque.models.parts.dropout import RandomBitsDropout, use_random_bits
+from calque.models.parts.embeddings import EMBEDDINGS
+from calque.models.parts.residuals import RESIDUALS
+from calque.models.transformer import (
+    MultiHeadAttention,
+    ScaledDotProduct,
+    SinusoidalPositions,
+    TransformerConfig,
+)
+
+CONFIG = TransformerConfig(
+    d_model=16, d_ff=24, num_heads=4, dropout=0.0, source_vocab_size=9, target_vocab_size=9
+)
+
+
+# Positions
+
+
+@pytest.mark.parametrize("pos", [0, 1, 2, 17, 255, 1000])
+@pytest.mark.parametrize("i", [0, 1, 3, 7])
+def test_sinusoids_are_those_of_section_3_5(pos: int, i: int) -> None:
+    positions = SinusoidalPositions(CONFIG)(pos + 1)
+    angle = pos / 10000 ** (2 * i / CONFIG.d_model)
+    assert positions[pos, 2 * i] == pytest.approx(math.sin(angle), abs=1e-4)
+    assert positions[pos, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-4)
+
+
+@given(start=st.integers(0, 300), length=st.integers(0, 20))
+def test_positions_may_start_anywhere(start: int, length: int) -> None:
+    positions = SinusoidalPositions(CONFIG)
+    assert torch.equal(positions(length, start=start), positions(start + length)[start:])
+
+
+@given(k=st.integers(1, 50))
+def test_a_shift_of_sinusoids_is_a_rotation(k: int) -> None:
+    positions = SinusoidalPositions(CONFIG)
+    sine, cosine = positions(50).unflatten(1, (-1, 2)).unbind(-1)
+    angle = k * positions.frequency
+    turned = torch.stack(
+        [sine * angle.cos() + cosine * angle.sin(), cosine * angle.cos() - sine * angle.sin()], -1
+    )
+    assert_close(turned.flatten(1), positions(50, start=k), rtol=0, atol=1e-5)
+
+
+# Attention
+
+
+def attention(name: str) -> MultiHeadAttention:
+    torch.manual_seed(3)
+    return ATTENTIONS[name](CONFIG, ScaledDotProduct)
+
+
+@pytest.fixture
+def mask() -> Tensor:
+    """Each query may attend to some keys, and to at least one."""
+    generator = torch.Generator().manual_seed(4)
+    allowed = torch.rand(2, 1, 5, 7, generator=generator) < 0.5
+    allowed[..., 2] = True
+    return allowed
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_is_that_of_pytorch(name: str, mask: Tensor) -> None:
+    ours = attention(name)
+    peer = nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
+    assert peer.in_proj_weight is not None
+    with torch.no_grad():
+        weights = [ours.query.weight, ours.key.weight, ours.value.weight]
+        peer.in_proj_weight.copy_(torch.cat(weights))
+        peer.out_proj.weight.copy_(ours.output.weight)
+    query, key = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    per_head = ~mask.expand(-1, 4, -1, -1).flatten(0, 1)
+    expected, _ = peer(query, key, key, attn_mask=per_head, need_weights=False)
+    assert_close(ours(query, ours.keys_values(key), mask), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_what_is_masked_has_no_influence(name: str, mask: Tensor) -> None:
+    ours = attention(name)
+    query, key = torch.randn(2, 5, 16), torch.randn(2, 7, 16, requires_grad=True)
+    ours(query, ours.keys_values(key), mask)[:, 0].sum().backward()
+    assert key.grad is not None
+    assert torch.equal(key.grad.ne(0).any(dim=-1), mask[:, 0, 0])
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_query_with_nothing_to_attend_to_is_not_nan(name: str, dtype: torch.dtype) -> None:
+    ours = attention(name).to(dtype)
+    x = torch.randn(2, 5, 16, dtype=dtype, requires_grad=True)
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    mask[0], mask[1, :, 3] = False, False
+    y = ours(x, ours.keys_values(x), mask)
+    y.square().sum().backward()
+    assert y.isfinite().all()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+# Residuals and embeddings
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_a_stack_of_residuals_ends_in_a_norm(name: str) -> None:
+    residual = RESIDUALS[name](CONFIG)
+    stack_end = RESIDUALS[name].final_norm(CONFIG)
+    x = 5 + 3 * torch.randn(4, 6, 16)
+    y = stack_end(residual(x, lambda x: 7 * x))
+    assert_close(y.mean(dim=-1), torch.zeros(4, 6), rtol=0, atol=1e-5)
+    assert_close(y.var(dim=-1, correction=0), torch.ones(4, 6), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_a_residual_drops_only_what_the_sublayer_adds(name: str) -> None:
+    torch.manual_seed(5)
+    residual = RESIDUALS[name](CONFIG)
+    residual.dropout.p = 0.5
+    x = torch.randn(4, 6, 16)
+    nothing = residual.eval()(x, torch.zeros_like)
+    assert torch.equal(residual.train()(x, torch.zeros_like), nothing)
+    assert not torch.allclose(residual(x, torch.ones_like), residual.eval()(x, torch.ones_like))
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_embeddings_are_scaled_and_the_target_predicts_the_output(name: str) -> None:
+    embedding = EMBEDDINGS[name](CONFIG)
+    ids = torch.arange(CONFIG.target_vocab_size)
+    assert_close(embedding.target(ids[None])[0], embedding.output_weight * math.sqrt(16))
+    assert embedding.source(ids[None]).shape == (1, 9, 16)
+
+
+def test_a_joint_vocabulary_is_one_matrix_and_a_separate_one_is_two() -> None:
+    ids = torch.arange(9)[None]
+    shared, separate = EMBEDDINGS["joint"](CONFIG), EMBEDDINGS["separate"](CONFIG)
+    assert torch.equal(shared.source(ids), shared.target(ids))
+    assert not torch.isclose(separate.source(ids), separate.target(ids)).any(dim=-1).all()
+
+
+# Dropout by random bits
+
+
+NUMBERS = 200_003  # not a multiple of the four that one random word serves
+PROBABILITIES = pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
+
+
+def dropped(dropout: nn.Dropout, x: Tensor, seed: int = 6) -> Tensor:
+    torch.manual_seed(seed)
+    return dropout(x)
+
+
+@PROBABILITIES
+@pytest.mark.parametrize("kind", [RandomBitsDropout, nn.Dropout])
+def test_dropouts_statistics(kind: type[nn.Dropout], p: float) -> None:
+    y = dropped(kind(p), torch.ones(NUMBERS))
+    kept = y != 0
+    spread = math.sqrt(p * (1 - p))
+    assert kept.float().mean().item() == pytest.approx(1 - p, abs=5 * spread / math.sqrt(NUMBERS))
+    assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - p)), rtol=1e-4, atol=0)
+    # Neighbours, the four of one word among them, are dropped independently.
+    apart = (kept.float() - (1 - p)) / spread
+    for distance in (1, 2, 3, 4, 8):
+        correlation = (apart[distance:] * apart[:-distance]).mean().item()
+        assert abs(correlation) < 5 / math.sqrt(NUMBERS)
+
+
+def test_nothing_is_dropped_in_evaluation_or_at_p_0() -> None:
+    x = torch.randn(5, 7)
+    assert RandomBitsDropout(0.5).eval()(x) is x
+    assert RandomBitsDropout(0.0)(x) is x
+
+
+@PROBABILITIES
+def test_gradients_are_dropped_where_values_are(p: float) -> None:
+    x = torch.ones(31, 7, requires_grad=True)
+    y = dropped(RandomBitsDropout(p), x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())
+    assert y.eq(0).any()
+
+
+@settings(deadline=None)
+@given(shape=st.lists(st.integers(0, 9), min_size=1, max_size=4))
+def test_dropout_is_a_function_of_the_seed(shape: list[int]) -> None:
+    x = torch.ones(*shape)
+    dropout = RandomBitsDropout(0.5)
+    assert dropped(dropout, x).shape == x.shape
+    assert torch.equal(dropped(dropout, x), dropped(dropout, x))
+
+
+def test_no_two_draws_are_alike() -> None:
+    x, dropout = torch.ones(1000), RandomBitsDropout(0.5)
+    draws = [dropped(dropout, x), dropout(x), dropped(dropout, x, seed=7)]
+    assert len({tuple(draw.tolist()) for draw in draws}) == 3
+
+
+def test_dropout_keeps_the_dtype_and_reads_any_layout() -> None:
+    x = torch.arange(1.0, 36).view(5, 7).to(torch.bfloat16).T
+    y = dropped(RandomBitsDropout(0.5), x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y[y != 0], 2 * x[y != 0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_random_bits_take_the_place_of_every_dropout(training: bool) -> None:
+    model = build(ModelConfig(dropout=0.25, d_model=16, d_ff=24), 9, 9).train(training)
+    names = [name for name, module in model.named_modules() if type(module) is nn.Dropout]
+    weights = list(model.state_dict())
+    use_random_bits(model)
+    replaced = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, RandomBitsDropout)
+    }
+    assert list(replaced) == names
+    assert len(names) > 30
+    assert not any(type(module) is nn.Dropout for module in model.modules())
+    assert {(module.p, module.training) for module in replaced.values()} == {(0.25, training)}
+    assert list(model.state_dict()) == weights
+
+
+def test_random_bits_change_no_model_that_does_not_train() -> None:
+    model = build(ModelConfig(dropout=0.25, d_model=16, d_ff=24), 9, 9).eval()
+    source, target = torch.tensor([[4, 5, 6, 3]]), torch.tensor([[2, 7, 8]])
+    before = model(source, target)
+    use_random_bits(model)
+    assert torch.equal(model(source, target), before)
+    model.train()
+    assert not torch.equal(model(source, target), before)

@@ -1,0 +1,345 @@
+"""What holds of every model, whatever its parts: each test runs over all names in build.py."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from calque.checkpoint import load_weights, save_tensors
+from calque.models.build import ATTENTIONS, FAMILIES, ModelConfig, build
+from calque.models.interface import Memory, Past, Seq2Seq
+from calque.models.parts.embeddings import EMBEDDINGS
+from calque.models.parts.residuals import RESIDUALS
+from calque.models.transformer import (
+    DecoderLayer,
+    MultiHeadAttention,
+    Parts,
+    Transformer,
+    TransformerConfig,
+    TransformerSizes,
+)
+
+PAD, BOS, FIRST_WORD, SOURCE_WORDS, MORE_TARGET_WORDS = 0, 2, 4, 23, 6
+SIZES = {"num_encoder_layers": 2, "num_decoder_layers": 3, "d_model": 16, "d_ff": 24}
+
+Variant = tuple[str, str, str, str]
+VARIANTS = list(product(FAMILIES, RESIDUALS, EMBEDDINGS, ATTENTIONS))
+
+
+def make(variant: Variant, dropout: float = 0.3, seed: int = 1) -> Transformer:
+    """A model whose parameters are all as if trained: no bias is 0, no norm's gain is 1."""
+    family, residual, vocabulary, attention = variant
+    config = ModelConfig(family=family, residual=residual, dropout=dropout, num_heads=4, **SIZES)
+    target_words = SOURCE_WORDS + MORE_TARGET_WORDS * (vocabulary != "joint")
+    torch.manual_seed(seed)
+    model = build(config, SOURCE_WORDS, target_words, vocabulary=vocabulary, attention=attention)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(params=VARIANTS, ids="-".join)
+def model(request: pytest.FixtureRequest) -> Transformer:
+    return make(request.param)
+
+
+@pytest.fixture
+def source() -> Tensor:
+    """Three sources of 7, 4 and 1 tokens, padded."""
+    ids = words((3, 7))
+    ids[1, 4:], ids[2, 1:] = PAD, PAD
+    return ids
+
+
+@pytest.fixture
+def target() -> Tensor:
+    return torch.cat([torch.full((3, 1), BOS), words((3, 5), seed=1)], dim=1)
+
+
+def words(shape: tuple[int, int], seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(FIRST_WORD, SOURCE_WORDS, shape, generator=generator)
+
+
+def other(ids: Tensor) -> Tensor:
+    """At each place some other word."""
+    return FIRST_WORD + (ids - FIRST_WORD + 1) % (SOURCE_WORDS - FIRST_WORD)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    missing = [name for name, gradient in found.items() if gradient is None]
+    assert not missing
+    return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+
+def randomly_weighted(logits: Tensor) -> Tensor:
+    """A number that depends on every logit, and on each in another way."""
+    generator = torch.Generator().manual_seed(2)
+    return (logits * torch.randn(logits.shape, generator=generator)).sum()
+
+
+# What is seen and what is not
+
+
+def test_the_future_is_unseen(model: Transformer, source: Tensor, target: Tensor) -> None:
+    logits = model(source, target)
+    for i in range(1, target.size(1)):
+        changed = target.clone()
+        changed[:, i:] = other(target[:, i:])
+        after = model(source, changed)
+        assert_close(after[:, :i], logits[:, :i], rtol=0, atol=1e-6)
+        assert not torch.isclose(after[:, i:], logits[:, i:], atol=1e-3).all(dim=-1).any()
+
+
+def test_all_of_the_past_is_seen(model: Transformer, source: Tensor, target: Tensor) -> None:
+    for i in range(target.size(1)):
+        changed = target.clone()
+        changed[:, i] = other(target[:, i])
+        difference = model(source, changed)[:, -1] - model(source, target)[:, -1]
+        assert (difference.abs().amax(dim=-1) > 1e-4).all()
+
+
+def test_all_of_the_source_is_seen(model: Transformer, source: Tensor, target: Tensor) -> None:
+    logits = model(source, target)
+    for j in range(source.size(1)):
+        changed = torch.where(source == PAD, source, other(source))
+        changed = torch.where(torch.arange(source.size(1)) == j, changed, source)
+        after = model(changed, target)
+        there = source[:, j] != PAD
+        assert ((after - logits)[there].abs().amax(dim=-1) > 1e-4).all()
+        assert_close(after[~there], logits[~there])
+
+
+def test_source_padding_changes_nothing(model: Transformer, source: Tensor, target: Tensor) -> None:
+    logits = model(source, target)
+    wider = nn.functional.pad(source, (0, 5), value=PAD)
+    assert_close(model(wider, target), logits, rtol=0, atol=1e-5)
+    for row, length in enumerate((source != PAD).sum(dim=1)):
+        alone = model(source[row : row + 1, :length], target[row : row + 1])
+        assert_close(alone[0], logits[row], rtol=0, atol=1e-5)
+
+
+def test_the_order_of_words_matters(model: Transformer, target: Tensor) -> None:
+    source = words((3, 7))
+    logits = model(source, target)
+    assert not torch.isclose(model(source.flip(1), target), logits, atol=1e-3).any(dim=-1).all()
+    later = [BOS, 7, 7, 7]  # one word again and again: only its position differs
+    repeated = model(source[:1], torch.tensor([later]))[0]
+    assert not torch.isclose(repeated[2], repeated[3], atol=1e-3).all()
+
+
+# Decoding
+
+
+def test_a_family_is_what_search_asks_for(model: Transformer, source: Tensor) -> None:
+    memory = model.encode(source)
+    assert isinstance(model, Seq2Seq)
+    assert isinstance(memory, Memory)
+    assert isinstance(model.start(memory), Past)
+
+
+@pytest.mark.parametrize("steps", [[1] * 6, [6], [2, 1, 3]], ids=str)
+def test_step_by_step_equals_all_at_once(
+    model: Transformer, source: Tensor, target: Tensor, steps: list[int]
+) -> None:
+    memory = model.encode(source)
+    past = model.start(memory)
+    logits = [model.decode(new, memory, past) for new in target.split(steps, dim=1)]
+    assert_close(torch.cat(logits, dim=1), model(source, target), rtol=0, atol=1e-5)
+
+
+def test_a_past_belongs_to_one_decoding(model: Transformer, source: Tensor, target: Tensor) -> None:
+    memory = model.encode(source)
+    first = model.decode(target, memory, model.start(memory))
+    assert torch.equal(model.decode(target, memory, model.start(memory)), first)
+
+
+def test_hypotheses_share_memory_and_rows_move(model: Transformer, source: Tensor) -> None:
+    k = 4
+    tokens = words((3 * k, 4))  # of each row: what it goes on with
+    memory = model.encode(source)
+    past = model.start(memory)
+    model.decode(torch.full((3, 1), BOS), memory, past)
+    past.select(torch.arange(3).repeat_interleave(k))  # rows i*k to i*k+k-1 belong to source i
+    model.decode(tokens[:, :1], memory, past)
+    # Source 1 is done; of the others, a hypothesis may go on twice and another not at all.
+    memory = memory.select(torch.tensor([2, 0]))
+    rows = torch.tensor([11, 8, 8, 10, 2, 0, 0, 1])
+    past.select(rows)
+    model.decode(tokens[:8, 1:2], memory, past)
+    logits = model.decode(tokens[:8, 2:4], memory, past)
+
+    begin = torch.full((8, 1), BOS)
+    whole = torch.cat([begin, tokens[rows, :1], tokens[:8, 1:4]], dim=1)
+    of_row = source[[2] * k + [0] * k]
+    assert_close(logits, model(of_row, whole)[:, -2:], rtol=0, atol=1e-5)
+
+
+# Training
+
+
+def test_every_parameter_gets_a_gradient(
+    model: Transformer, source: Tensor, target: Tensor
+) -> None:
+    randomly_weighted(model(source, target)).backward()
+    assert [name for name, gradient in gradients(model).items() if not gradient.any()] == []
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
+def test_rows_that_are_all_padding_never_make_nan(
+    model: Transformer, source: Tensor, target: Tensor, bf16: bool
+) -> None:
+    source = torch.cat([source, torch.full((1, 7), PAD)])
+    target = torch.cat([target, torch.full((1, 6), PAD)])
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = model(source, target)
+        loss = randomly_weighted(logits)
+    loss.backward()
+    assert logits.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+
+
+def test_dropout_is_drawn_from_the_seed_and_only_in_training(
+    model: Transformer, source: Tensor, target: Tensor
+) -> None:
+    def run(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return model(source, target)
+
+    assert torch.equal(run(1), run(2))
+    model.train()
+    assert torch.equal(run(1), run(1))
+    assert not torch.isclose(run(1), run(2)).all(dim=-1).any()
+
+
+# Weights
+
+
+def test_save_and_load_change_nothing(
+    model: Transformer,
+    source: Tensor,
+    target: Tensor,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_tensors(file, model.state_dict())
+    again = make(request.node.callspec.params["model"], seed=2)
+    assert not torch.allclose(again(source, target), model(source, target))
+    load_weights(again, file)
+    assert torch.equal(again(source, target), model(source, target))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
+def test_every_attention_has_the_plain_ones_result(
+    variant: Variant, source: Tensor, target: Tensor
+) -> None:
+    model, plain = make(variant), make((*variant[:3], "plain"), seed=2)
+    plain.load_state_dict(model.state_dict())
+    logits, expected = model(source, target), plain(source, target)
+    assert_close(logits, expected, rtol=0, atol=1e-5)
+    randomly_weighted(logits).backward()
+    randomly_weighted(expected).backward()
+    assert_close(gradients(model), gradients(plain), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
+def test_every_tensor_is_made_on_the_models_device(variant: Variant) -> None:
+    model = make(variant).to("meta")
+    ids = torch.zeros(2, 5, dtype=torch.long, device="meta")
+    memory = model.encode(ids)
+    past = model.start(memory)
+    assert model.decode(ids, memory, past).device.type == "meta"
+    assert model.decode(ids[:, :1], memory, past).device.type == "meta"
+
+
+# A peer: PyTorch's own layers with the same weights
+
+
+def as_torch_attention(ours: MultiHeadAttention, peer: nn.MultiheadAttention) -> None:
+    assert peer.in_proj_weight is not None
+    peer.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
+    peer.out_proj.weight.copy_(ours.output.weight)
+    nn.init.zeros_(peer.in_proj_bias)
+    nn.init.zeros_(peer.out_proj.bias)
+
+
+@torch.no_grad()
+def as_torch(layer: nn.Module, norm_first: bool) -> nn.Module:
+    """One of our layers as PyTorch's."""
+    is_decoder = isinstance(layer, DecoderLayer)
+    kind = nn.TransformerDecoderLayer if is_decoder else nn.TransformerEncoderLayer
+    peer = kind(16, 4, 24, batch_first=True, norm_first=norm_first).eval()
+    as_torch_attention(layer.self_attention, peer.self_attn)
+    if isinstance(peer, nn.TransformerDecoderLayer):
+        as_torch_attention(layer.cross_attention, peer.multihead_attn)
+    peer.linear1.load_state_dict(layer.feed_forward[0].state_dict())
+    peer.linear2.load_state_dict(layer.feed_forward[2].state_dict())
+    for number, residual in enumerate(layer.residuals, start=1):
+        getattr(peer, f"norm{number}").load_state_dict(residual.norm.state_dict())
+    return peer
+
+
+@pytest.mark.parametrize(("residual", "norm_first"), [("post", False), ("pre", True)])
+def test_logits_are_those_of_pytorchs_layers(
+    residual: str, norm_first: bool, source: Tensor, target: Tensor
+) -> None:
+    model = make(("transformer", residual, "joint", "plain"))
+    padding, future = source == PAD, torch.ones(6, 6, dtype=torch.bool).triu(1)
+    x = model.embedding.source(source) + model.positions(7)
+    for layer in model.encoder:
+        x = as_torch(layer, norm_first)(x, src_key_padding_mask=padding)
+    memory = model.encoder_norm(x)
+    y = model.embedding.target(target) + model.positions(6)
+    for layer in model.decoder:
+        peer = as_torch(layer, norm_first)
+        y = peer(y, memory, tgt_mask=future, memory_key_padding_mask=padding)
+    expected = model.decoder_norm(y) @ model.embedding.table.weight.T
+    assert_close(model(source, target), expected, rtol=0, atol=2e-5)
+
+
+# Parts and sizes that do not fit
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"d_model": 100, "num_heads": 8}, ["100", "8"]),
+        ({"d_model": 15, "num_heads": 3}, ["15", "even"]),
+        ({"num_heads": 0}, ["num_heads"]),
+        ({"num_encoder_layers": 0}, ["layers"]),
+        ({"dropout": 1.0}, ["dropout", "1.0"]),
+        ({"dropout": float("nan")}, ["dropout", "nan"]),
+    ],
+    ids=str,
+)
+def test_sizes_that_do_not_fit_are_named(sizes: dict[str, int], told: list[str]) -> None:
+    with pytest.raises(ValueError) as refusal:
+        TransformerSizes(**sizes)
+    assert all(word in str(refusal.value) for word in told)
+
+
+def test_a_shared_embedding_refuses_two_vocabularies() -> None:
+    with pytest.raises(ValueError, match="one vocabulary"):
+        Transformer(TransformerConfig(source_vocab_size=8, target_vocab_size=9))
+
+
+def test_a_part_takes_the_place_of_the_papers(source: Tensor, target: Tensor) -> None:
+    class NoPositions(nn.Module):
+        def __init__(self, config: TransformerConfig) -> None:
+            super().__init__()
+            self.width = config.d_model
+
+        def forward(self, length: int, start: int = 0) -> Tensor:
+            return torch.zeros(length, self.width)
+
+    vocabularies = {"source_vocab_size": SOURCE_WORDS, "target_vocab_size": SOURCE_WORDS}
+    config = TransformerConfig(num_heads=4, **SIZES, **vocabularies)
+    model = Transformer(config, Parts(positions=NoPositions)).eval()
+    backwards = model(source[:1].flip(1), target[:1])
+    assert_close(backwards, model(source[:1], target[:1]))
