@@ -240,11 +240,12 @@ def average(files: list[Path]) -> dict[str, Tensor]:
     Raises CalqueError when a checkpoint is not as it was written.
     """
     total: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for file in files:
         check_manifest(file.parent)
         weights = load_tensors(file)
         total = {name: total.get(name, 0) + tensor.double() for name, tensor in weights.items()}
-    return {name: (tensor / len(files)).to(weights[name].dtype) for name, tensor in total.items()}
+    return {name: (total[name] / len(files)).to(tensor.dtype) for name, tensor in weights.items()}
 
 
 def _write_hashes(folder: Path, hashes: Mapping[str, str]) -> None:

@@ -50,6 +50,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         raise CalqueError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise CalqueError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise CalqueError(f"{path}: not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:

@@ -1,6 +1,7 @@
 """Names become models: the right ones, of the right size, from the seed."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from calque.models.parts.residuals import RESIDUALS
 from calque.models.transformer import MultiHeadAttention, Residual, Transformer
 from calque.recipe import PRESETS
 
-SMALL = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 24}
+SMALL: dict[str, Any] = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 24}
 
 
-def num_parameters(vocab_size: int, **sizes: int) -> int:
+def num_parameters(vocab_size: int, **sizes: Any) -> int:
     with torch.device("meta"):
         model = build(ModelConfig(**sizes), vocab_size, vocab_size)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from calque.models.transformer import (
 )
 
 PAD, BOS, FIRST_WORD, SOURCE_WORDS, MORE_TARGET_WORDS = 0, 2, 4, 23, 6
-SIZES = {"num_encoder_layers": 2, "num_decoder_layers": 3, "d_model": 16, "d_ff": 24}
+SIZES: dict[str, Any] = {"num_encoder_layers": 2, "num_decoder_layers": 3, "d_model": 16, "d_ff": 24}
 
 Variant = tuple[str, str, str, str]
 VARIANTS = list(product(FAMILIES, RESIDUALS, EMBEDDINGS, ATTENTIONS))
@@ -318,7 +319,7 @@ def test_logits_are_those_of_pytorchs_layers(
     ],
     ids=str,
 )
-def test_sizes_that_do_not_fit_are_named(sizes: dict[str, int], told: list[str]) -> None:
+def test_sizes_that_do_not_fit_are_named(sizes: dict[str, Any], told: list[str]) -> None:
     with pytest.raises(ValueError) as refusal:
         TransformerSizes(**sizes)
     assert all(word in str(refusal.value) for word in told)

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from calque.cli import options
 from calque.config import CalqueError
 
 EXIT_CODES = """
@@ -35,13 +36,6 @@ app = typer.Typer(
 )
 out = Console()
 
-TwoFiles = tuple[Path, Path] | None
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Valid = Annotated[
-    TwoFiles, typer.Option("--valid", metavar="SOURCE TARGET", help="Two files to validate on.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
 
 def main() -> NoReturn:
     """Run a command; what the user got wrong is one message and exit code 2."""
@@ -53,7 +47,7 @@ def main() -> NoReturn:
     except CalqueError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     sys.stderr.write(f"Error: {message}\n")
     sys.exit(2)
 
@@ -77,11 +71,7 @@ def calque(
 
 
 @app.command()
-def demo(
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="RUN", help="Run folder to make.")
-    ] = Path("runs/demo"),
-) -> None:
+def demo(folder: options.DemoFolder = Path("runs/demo")) -> None:
     """Watch a Transformer learn to translate, in two minutes.
 
     Its corpus is made on the spot, and written beside the run folder.
@@ -93,24 +83,12 @@ def demo(
 
 @app.command()
 def check(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="Source lines, or a file of pairs, or a recipe."),
-    ],
-    target: Annotated[
-        Path | None, typer.Argument(metavar="TARGET", help="Target lines, if SOURCE is lines.")
-    ] = None,
-    names: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            metavar="SOURCE TARGET", help="Columns or languages, if SOURCE is a file of pairs."
-        ),
-    ] = None,
-    valid: Valid = None,
-    test: Annotated[
-        TwoFiles, typer.Option(metavar="SOURCE TARGET", help="Two files to test on.")
-    ] = None,
-    as_json: AsJson = False,
+    source: options.Checked,
+    target: options.Target = None,
+    names: options.Names = None,
+    valid: options.Valid = None,
+    test: options.Test = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Examine a corpus before anything is trained on it.
 
@@ -131,29 +109,13 @@ def check(
 
 @app.command()
 def train(
-    recipe: Annotated[
-        Path | None, typer.Argument(metavar="RECIPE.toml", help="What to train, and on what.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Another value than the recipe's, in TOML; repeatable.",
-        ),
-    ] = None,
-    training: Annotated[
-        TwoFiles, typer.Option("--train", metavar="SOURCE TARGET", help="Two files to train on.")
-    ] = None,
-    valid: Valid = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Of the model: tiny, small, base or big.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="RUN", help="Run folder.  [default: runs/RECIPE]"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    recipe: options.RecipeFile = None,
+    changes: options.Changes = None,
+    training: options.Train = None,
+    valid: options.Valid = None,
+    preset: options.Preset = None,
+    folder: options.RunFolder = None,
+    resume: options.Resume = False,
 ) -> None:
     """Train a model from a recipe, or from two pairs of files.
 
@@ -168,14 +130,14 @@ def train(
     from calque.training.loop import resume as go_on
     from calque.training.loop import train as start
 
+    described = described_recipe(recipe, changes or [], training, valid, preset)
+    if described is None and not resume:
+        raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
     folder = folder or (Path("runs") / recipe.stem if recipe else None)
     if folder is None:
         raise CalqueError("--out is missing: which run folder to make, or to go on with")
-    described = described_recipe(recipe, changes or [], training, valid, preset)
-    if resume:
+    if described is None or resume:
         done = go_on(folder, described, out)
-    elif described is None:
-        raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
     else:
         done = start(described, folder, out)
     raise typer.Exit(0 if done else 130)
@@ -183,29 +145,12 @@ def train(
 
 @app.command()
 def translate(
-    run: Run,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="Text, UTF-8.  [default: standard input]"),
-    ] = None,
-    n_best: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Translations of each line, best first.")
-    ] = 1,
-    beam_size: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Width of the search.  [default: the recipe's]"),
-    ] = None,
-    length_penalty: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="ALPHA",
-            help="0 is none; the higher, the longer.  [default: the recipe's]",
-        ),
-    ] = None,
-    scores: Annotated[
-        bool, typer.Option("--scores", help="JSON Lines with log-probabilities, in nats.")
-    ] = False,
+    run: options.Run,
+    file: options.TextFile = None,
+    n_best: options.NBest = 1,
+    beam_size: options.BeamSize = None,
+    length_penalty: options.LengthPenalty = None,
+    scores: options.Scores = False,
 ) -> None:
     """Translate lines to lines, in order; an empty line stays empty.
 
@@ -221,14 +166,11 @@ def translate(
 
 @app.command()
 def evaluate(
-    run: Run,
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines.")],
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Their translations.")],
-    baseline: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Another run: is the difference significant?"),
-    ] = None,
-    as_json: AsJson = False,
+    run: options.Run,
+    source: options.Source,
+    reference: options.Reference,
+    baseline: options.Baseline = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score a run's translations by BLEU, chrF2 and TER.
 
@@ -242,8 +184,8 @@ def evaluate(
     from calque.translator import Translator
 
     (corpus,) = two_files((source, reference))
-    translator = Translator.load(run, device=_device())
     language = RunFolder(run).recipe.data.target_language
+    translator = Translator.load(run, device=_device())
     with Console(stderr=True).status("translating"):
         if baseline is None:
             result = evaluate_run(translator, corpus, language)
@@ -260,17 +202,10 @@ def evaluate(
 
 @app.command()
 def average(
-    run: Run,
-    last: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Of the last N checkpoints.")
-    ] = None,
-    best: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Of the best N checkpoints.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="RUN", help="Run folder to make.  [default: RUN-average]"),
-    ] = None,
+    run: options.Run,
+    last: options.Last = None,
+    best: options.Best = None,
+    folder: options.MeanFolder = None,
 ) -> None:
     """Make a run whose weights are the mean of several checkpoints.
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from calque.cli.options import TwoFiles
 from calque.config import CalqueError, read_toml
 from calque.recipe import Recipe, apply_change, make_recipe
 from calque.text.data import CorpusConfig
 from calque.text.files import expand
 
-TwoFiles = tuple[Path, Path] | None
 Splits = tuple[Sequence[CorpusConfig], Sequence[CorpusConfig], Sequence[CorpusConfig]]
 """Training, validation and test corpora."""
 

@@ -8,7 +8,7 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from calque.config import CalqueError
 from calque.text.corpus.pair import one_line
@@ -37,6 +37,8 @@ def searching(
 
 def translate_lines(translator: Translator, file: Path | None, n_best: int, scores: bool) -> None:
     """Translate a file, or standard input, to standard output; a line typed is answered at once."""
+    if file is None and sys.stdin is None:
+        raise CalqueError("standard input is closed; pipe text in, or name a FILE")
     console = Console(stderr=True)
     lines = text_lines(file) if file else _standard_input()
     if file is None and sys.stdin.isatty():
@@ -45,7 +47,7 @@ def translate_lines(translator: Translator, file: Path | None, n_best: int, scor
     else:
         found = translator.stream(lines)
         if console.is_terminal and not sys.stdout.isatty():
-            found = track(found, "translating", console=console, transient=True)
+            found = _counted(found, console)
     for number, translations in enumerate(found, start=1):
         if scores:
             written = _records(translator, number, translations[:n_best])
@@ -53,14 +55,11 @@ def translate_lines(translator: Translator, file: Path | None, n_best: int, scor
             # As many for every line of input, so that it is known which belong to which.
             texts = (one_line(translation.text) for translation in translations)
             written = islice(chain(texts, repeat("")), n_best)
-        sys.stdout.writelines(f"{line}\n" for line in written)
-        sys.stdout.flush()
+        print(*written, sep="\n", flush=True)
 
 
 def _standard_input() -> Iterator[str]:
     """The lines of standard input, by the rules of `text_lines`."""
-    if sys.stdin is None:
-        raise CalqueError("standard input is closed; pipe text in, or name a FILE")
     for number, raw in enumerate(sys.stdin.buffer, start=1):
         line = raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
         try:
@@ -70,6 +69,14 @@ def _standard_input() -> Iterator[str]:
                 f"standard input:{number}: not UTF-8 at byte {error.start} of the line, counted "
                 f"from 0 (0x{error.object[error.start]:02x})"
             ) from None
+
+
+def _counted(found: Iterator[list[Translation]], console: Console) -> Iterator[list[Translation]]:
+    """What was found, with a count of it on the terminal."""
+    columns = SpinnerColumn(), TextColumn("{task.completed:,} lines"), TimeElapsedColumn()
+    # Left to itself, rich would take all that goes to standard output for the terminal's.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        yield from progress.track(found)
 
 
 def _records(

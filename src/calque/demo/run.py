@@ -34,7 +34,7 @@ def run_demo(folder: Path, console: Console) -> None:
     console.rule("3. Sentences it has never seen")
     translator = Translator.load(folder)
     score = _show_translations(translator, corpus, console)
-    console.rule("4. Where it looked: cross-attention, mean of the heads of the last layer")
+    console.rule("4. Where it looked")
     _show_attention(translator, corpus, console)
     console.rule("Next")
     console.print(f"BLEU {score:.1f} on {PAIRS['test']} unseen sentences. Run folder: {folder}")
@@ -46,7 +46,7 @@ def demo_recipe(corpus: Path) -> Recipe:
     pair = {s: [str(corpus / f"{s}.en"), str(corpus / f"{s}.de")] for s in PAIRS}
     values = {
         "data": {**pair, "source_language": "en", "target_language": "de"},
-        "tokenizer": {"kind": "bpe", "vocab_size": 1000},
+        "tokenizer": {"kind": "bpe", "vocab_size": 2000},
         "model": {
             "num_encoder_layers": 2,
             "num_decoder_layers": 2,
@@ -90,10 +90,16 @@ def _show_translations(translator: Translator, corpus: Path, console: Console) -
 
 def _show_attention(translator: Translator, corpus: Path, console: Console) -> None:
     sources, _ = _lines(corpus, "test")
-    line = next((s for s in sources if 5 <= len(s.split()) <= 8), sources[0])
+    # A modal verb sends the German infinitive to the end: a sentence whose order moves.
+    line = next(s for s in sources if " want" in s and len(s.split()) <= 12)
     seen = look(translator, line)
-    last = max(name for name in seen.weights if name.endswith("cross_attention"))
-    console.print(draw(seen.weights[last].mean(dim=0), seen.target, seen.source))
+    layer = max(name for name in seen.weights if name.endswith("cross_attention"))
+    head = int(seen.weights[layer].amax(dim=-1).mean(dim=-1).argmax())
+    console.print(
+        f"Each word of the translation (rows) and the source words it was made from: {layer}, "
+        f"head {head}, the most decided of its {len(seen.weights[layer])}."
+    )
+    console.print(draw(seen.weights[layer][head], seen.target, seen.source))
 
 
 def _show_commands(folder: Path, corpus: Path, console: Console) -> None:

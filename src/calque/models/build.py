@@ -36,6 +36,15 @@ class ModelConfig(TransformerSizes):
     residual: str = "post"
 
     def __post_init__(self) -> None:
+        for name in ("num_encoder_layers", "num_decoder_layers", "d_model", "d_ff", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not at least 1")
+        if self.d_model % 2:
+            raise ValueError(
+                f"d_model {self.d_model} is odd: positions are pairs of sine and cosine"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
         super().__post_init__()
         choose("family", self.family, FAMILIES)
         choose("residual", self.residual, RESIDUALS)

@@ -11,6 +11,7 @@ Masks  boolean, True = may attend, as in torch.nn.functional.scaled_dot_product_
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]  # each [batch, heads, key, d_head]
+Extend = Callable[[KeysValues], KeysValues]  # from those of new positions to those of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +34,8 @@ class TransformerSizes:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if min(self.num_encoder_layers, self.num_decoder_layers, self.d_ff, self.num_heads) < 1:
-            raise ValueError("layers, d_ff and num_heads must each be at least 1")
-        if self.d_model < 2 or self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} is not even: positions are sine-cosine pairs")
         if self.d_model % self.num_heads:
             raise ValueError(f"d_model {self.d_model} is no multiple of num_heads {self.num_heads}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout {self.dropout} is not in [0, 1)")
 
     @property
     def d_head(self) -> int:
@@ -58,7 +54,7 @@ class TransformerConfig(TransformerSizes):
 
 
 class Residual(nn.Module):
-    """Join a sub-layer to the residual stream, §3.1; a subclass says where the norm goes."""
+    """LayerNorm(x + Dropout(Sublayer(x))), §3.1 and §5.4; a variant puts the norm elsewhere."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -69,10 +65,6 @@ class Residual(nn.Module):
     def final_norm(_: TransformerConfig, /) -> nn.Module:
         """Norm to apply after the last layer of a stack."""
         return nn.Identity()
-
-
-class PostNorm(Residual):
-    """LayerNorm(x + Dropout(Sublayer(x))), §3.1 and §5.4."""
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         return self.norm(x + self.dropout(sublayer(x)))
@@ -90,7 +82,7 @@ class ScaledDotProduct(nn.Module):
         query: Float[Tensor, "batch heads query d_head"],
         key: Float[Tensor, "batch heads key d_head"],
     ) -> Float[Tensor, "batch heads query key"]:
-        return query * self.scale @ key.transpose(-2, -1)
+        return (query * self.scale) @ key.transpose(-2, -1)
 
 
 class MultiHeadAttention(nn.Module):
@@ -149,11 +141,10 @@ class SharedEmbedding(nn.Module):
         self.table = nn.Embedding(config.target_vocab_size, config.d_model)
         self.scale = math.sqrt(config.d_model)
 
-    def source(self, ids: Int[Tensor, "batch source"]) -> Float[Tensor, "batch source d_model"]:
+    def source(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
         return self.table(ids) * self.scale
 
-    def target(self, ids: Int[Tensor, "batch target"]) -> Float[Tensor, "batch target d_model"]:
-        return self.table(ids) * self.scale
+    target = source
 
     @property
     def output_weight(self) -> Float[Tensor, "vocab d_model"]:
@@ -185,7 +176,7 @@ class Parts:
     attention: type[MultiHeadAttention] = MultiHeadAttention
     score: Callable[[TransformerConfig], nn.Module] = ScaledDotProduct
     feed_forward: Callable[[TransformerConfig], nn.Module] = FeedForward
-    residual: type[Residual] = PostNorm
+    residual: type[Residual] = Residual
 
 
 class EncoderLayer(nn.Module):
@@ -214,10 +205,10 @@ class DecoderLayer(nn.Module):
         self.residuals = nn.ModuleList(parts.residual(config) for _ in range(3))
 
     def forward(
-        self, x: Tensor, mask: Tensor, memory: KeysValues, memory_mask: Tensor, past: "LayerPast"
+        self, x: Tensor, mask: Tensor, memory: KeysValues, memory_mask: Tensor, extend: Extend
     ) -> Tensor:
         attend = self.self_attention
-        x = self.residuals[0](x, lambda x: attend(x, past.extend(attend.keys_values(x)), mask))
+        x = self.residuals[0](x, lambda x: attend(x, extend(attend.keys_values(x)), mask))
         x = self.residuals[1](x, lambda x: self._look_back(x, memory, memory_mask))
         return self.residuals[2](x, self.feed_forward)
 
@@ -227,39 +218,25 @@ class DecoderLayer(nn.Module):
         return self.cross_attention(shared, memory, mask).view_as(x)
 
 
-class LayerPast:
-    """Keys and values of the target positions that one decoder layer has already seen."""
-
-    def __init__(self) -> None:
-        self.keys_values: KeysValues | None = None
-
-    def extend(self, new: KeysValues) -> KeysValues:
-        if self.keys_values is not None:
-            (old_key, old_value), (key, value) = self.keys_values, new
-            new = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
-        self.keys_values = new
-        return new
-
-    def select(self, rows: Int[Tensor, " kept"]) -> None:
-        if self.keys_values is not None:
-            key, value = self.keys_values
-            self.keys_values = key[rows], value[rows]
-
-
 class Past:
-    """What the decoder remembers of the targets so far, layer by layer."""
+    """Keys and values of the target positions that each decoder layer has already seen."""
 
     def __init__(self, num_layers: int) -> None:
-        self.layers = [LayerPast() for _ in range(num_layers)]
+        self.layers: list[KeysValues | None] = [None] * num_layers
 
     @property
     def length(self) -> int:
-        seen = self.layers[0].keys_values
-        return 0 if seen is None else seen[0].size(2)
+        return 0 if self.layers[0] is None else self.layers[0][0].size(2)
+
+    def extend(self, layer: int, new: KeysValues) -> KeysValues:
+        """The keys and values of a layer, with those of new positions."""
+        if (old := self.layers[layer]) is not None:
+            new = torch.cat([old[0], new[0]], dim=2), torch.cat([old[1], new[1]], dim=2)
+        self.layers[layer] = new
+        return new
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        for layer in self.layers:
-            layer.select(rows)
+        self.layers = [seen and (seen[0][rows], seen[1][rows]) for seen in self.layers]
 
 
 @dataclass(frozen=True)
@@ -333,9 +310,10 @@ class Transformer(nn.Module):
         seen, new = past.length, target.size(1)
         causal = target.new_ones(new, seen + new, dtype=torch.bool).tril(diagonal=seen)[None, None]
         x = self.dropout(self.embedding.target(target) + self.positions(new, start=seen))
-        layers = zip(self.decoder, memory.keys_values, past.layers, strict=True)
-        for layer, keys_values, layer_past in layers:
-            x = layer(x, causal, keys_values, memory.mask, layer_past)
+        for i, (layer, keys_values) in enumerate(
+            zip(self.decoder, memory.keys_values, strict=True)
+        ):
+            x = layer(x, causal, keys_values, memory.mask, partial(past.extend, i))
         return self.decoder_norm(x)
 
     @staticmethod

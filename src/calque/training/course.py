@@ -23,7 +23,7 @@ class Course:
     step_tokens: int
     """Token budget of one step of the optimizer: of all its micro-batches and processes."""
     segmentations: Path
-    """Folder for the sampled segmentation of the epoch under way."""
+    """Folder for the sampled segmentation of the epoch under way, in a folder of its own."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on."""
@@ -46,9 +46,9 @@ class Course:
             strength,
             seed=self.recipe.training.seed,
             epoch=epoch,
-            cache=self.segmentations,
+            cache=self.segmentations / str(epoch),
         )
 
-    def forget(self) -> None:
+    def forget(self, epoch: int) -> None:
         """Remove the segmentation of an epoch that is over."""
-        shutil.rmtree(self.segmentations, ignore_errors=True)
+        shutil.rmtree(self.segmentations / str(epoch), ignore_errors=True)

@@ -1,16 +1,21 @@
 """One process or several: the thin part of torch.distributed that training needs."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from calque.config import CalqueError
+
 PATIENCE = timedelta(hours=12)  # the others wait while one prepares the corpus or validates
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Processes:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
         device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(device)
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
@@ -39,7 +46,10 @@ class Processes:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module, with its gradients averaged over the processes."""
-        return DistributedDataParallel(module) if self.world_size > 1 else module
+        if self.world_size == 1:
+            return module
+        # The buffers are constants, alike everywhere.
+        return DistributedDataParallel(module, broadcast_buffers=False)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -48,13 +58,31 @@ class Processes:
             dist.all_reduce(values)
         return values.cpu()
 
-    def share(self, value: Any) -> Any:
-        """The main process's value, everywhere; so it is also where the others wait for it."""
-        if self.world_size > 1:
-            box = [value]
-            dist.broadcast_object_list(box)
-            return box[0]
-        return value
+    def number_of_main(self, number: float) -> float:
+        """The main process's number, everywhere."""
+        return float(self.total(torch.tensor(number * self.is_main, dtype=torch.float64)))
+
+    def from_main(self, make: Callable[[], Result]) -> Result:
+        """What `make` returns in the main process, everywhere; the others wait for it.
+
+        A CalqueError that it raises ends all of them; see `fail`.
+        """
+        if self.world_size == 1:
+            return make()
+        box: list[object] = [None, None]
+        if self.is_main:
+            try:
+                box[0] = make()
+            except CalqueError as error:
+                box[1] = str(error)
+        dist.broadcast_object_list(box)
+        if box[1] is not None:
+            self.fail(str(box[1]))
+        return box[0]  # pyright: ignore[reportReturnType]
+
+    def fail(self, message: str) -> NoReturn:
+        """End with what has gone wrong in all processes alike: the main one says it."""
+        raise CalqueError(message) if self.is_main else SystemExit(2)
 
     def leave(self) -> None:
         """Say goodbye to the others."""

@@ -1,12 +1,15 @@
 """Training from a recipe, and its exact continuation."""
 
+import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from rich.console import Console
 
-from calque.checkpoint import RunFolder, average, load_tensors, refuse_occupied
+from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
 from calque.config import CalqueError, choose
 from calque.models.build import attention_for
 from calque.models.parts.dropout import use_random_bits
@@ -16,9 +19,9 @@ from calque.training.course import Course
 from calque.training.distributed import Processes
 from calque.training.interruption import Interruption
 from calque.training.optimizer import OPTIMIZERS
-from calque.training.precision import uses_bf16
+from calque.training.precision import forget_old_kernels, uses_bf16
 from calque.training.preparation import (
-    Corpora,
+    changed_split,
     describe,
     learn_tokenizers,
     prepare_corpora,
@@ -27,10 +30,13 @@ from calque.training.preparation import (
 from calque.training.progress import Report, Silence, clock
 from calque.training.schedule import SCHEDULES
 from calque.training.state import (
-    best_weights,
+    TrainingState,
+    last_checkpoint,
+    load_best,
     restore_checkpoint,
     save_checkpoint,
     save_if_best,
+    tidy,
 )
 from calque.training.step import BatchTooLargeError, LossNotFiniteError, Stepper
 from calque.training.validation import Validation, validate
@@ -43,18 +49,10 @@ def train(recipe: Recipe, out: Path, console: Console | None = None) -> bool:
     this together. Raises CalqueError for what the recipe or its data get wrong, before anything
     is written to `out`.
     """
-    console = console or Console()
-    choose("training.optimizer", recipe.training.optimizer, OPTIMIZERS)
-    choose("training.schedule", recipe.training.schedule, SCHEDULES)
     processes = Processes.join()
+    console = _console(console, processes)
     try:
-        if processes.is_main:
-            refuse_occupied(out)
-            tokenizers = learn_tokenizers(recipe)
-            description = describe(prepare_corpora(recipe, tokenizers), recipe)
-            show(description, console)
-            RunFolder.create(out, recipe, tokenizers, description)
-        processes.share(None)
+        processes.from_main(lambda: _begin(recipe, out, console))
         return _Training(RunFolder(out), processes, console).run()
     finally:
         processes.leave()
@@ -66,6 +64,35 @@ def resume(out: Path, recipe: Recipe | None = None, console: Console | None = No
     Raises CalqueError when `recipe` is not the one it began with, when its data have changed, or
     when a file of the folder is not as it was written.
     """
+    processes = Processes.join()
+    console = _console(console, processes)
+    try:
+        processes.from_main(lambda: _refuse_changed(out, recipe))
+        run = RunFolder(out)
+        if run.finished:
+            console.print(f"{out}: has been trained to its end", highlight=False)
+            return True
+        return _Training(run, processes, console).run()
+    finally:
+        processes.leave()
+
+
+def _console(console: Console | None, processes: Processes) -> Console:
+    return (console or Console()) if processes.is_main else Console(quiet=True)
+
+
+def _begin(recipe: Recipe, out: Path, console: Console) -> None:
+    """Make the run folder, with the tokenizer learnt and the corpora tokenised."""
+    choose("training.optimizer", recipe.training.optimizer, OPTIMIZERS)
+    choose("training.schedule", recipe.training.schedule, SCHEDULES)
+    refuse_occupied(out)
+    tokenizers = learn_tokenizers(recipe, console)
+    description = describe(prepare_corpora(recipe, tokenizers, console), recipe)
+    show(description, console)
+    RunFolder.create(out, recipe, tokenizers, description)
+
+
+def _refuse_changed(out: Path, recipe: Recipe | None) -> None:
     run = RunFolder(out)
     changed = differences(run.recipe, recipe) if recipe else []
     if changed:
@@ -73,11 +100,8 @@ def resume(out: Path, recipe: Recipe | None = None, console: Console | None = No
             f"{out}: the recipe has changed since this run began, in {', '.join(changed)}; "
             "resume with the recipe as it was, or train into another folder"
         )
-    processes = Processes.join()
-    try:
-        return _Training(run, processes, console or Console()).run()
-    finally:
-        processes.leave()
+    if split := changed_split(run.recipe, run.tokenizers, run.preparation):
+        raise CalqueError(f"{out}: the {split} data have changed since this run began")
 
 
 class _Training:
@@ -85,9 +109,10 @@ class _Training:
 
     def __init__(self, run: RunFolder, processes: Processes, console: Console) -> None:
         self.run_folder, self.recipe, self.config = run, run.recipe, run.recipe.training
-        self.processes, self.console = processes, console
-        self.corpora = self._corpora()
+        self.processes = processes
+        self.corpora = prepare_corpora(self.recipe, run.tokenizers, Console(quiet=True))
         device = processes.device
+        forget_old_kernels()
         torch.manual_seed(self.config.seed)
         self.model = run.new_model(attention_for(device)).to(device)
         if device.type == "cpu":
@@ -102,6 +127,7 @@ class _Training:
         )
         self.report = Silence()
         if processes.is_main:
+            tidy(run, self.state)
             self.report = Report(run.path, self.config, self.state, console)
             size = sum(p.numel() for p in self.model.parameters())
             self.report.note(
@@ -111,54 +137,51 @@ class _Training:
 
     def run(self) -> bool:
         """Train until done or interrupted; whether it was done."""
-        self.clock = time.monotonic() - self.state.seconds
+        self.start = time.monotonic() - self.state.seconds
         try:
-            with Interruption() as interruption:
+            with Interruption(quiet=not self.processes.is_main) as interruption:
                 while not self._done():
                     for batch in self.course.batches(self.state.epoch, self.state.batches_done):
                         if self._step(batch, interruption.asked):
-                            return self._leave(interruption.name)
+                            self._leave(interruption.name)
+                            return False
                         if self._done():
                             break
                     else:
+                        if self.processes.is_main:  # all have left this epoch by now
+                            self.course.forget(self.state.epoch)
                         self.state.epoch, self.state.batches_done = self.state.epoch + 1, 0
-                        self._forget_segmentation()
-                self._finish()
+                if self.processes.is_main:
+                    self._publish()
             return True
         finally:
             self.report.close()
 
     def _step(self, batch: Batch, stop: bool) -> bool:
         """One batch, and what is due after it; whether training is to be left."""
-        state = self.state
+        number = self.state.step + 1
         try:
-            result = self.stepper(batch, state.step + 1, stop)
+            result = self.stepper(batch, number, stop)
         except LossNotFiniteError:
-            raise CalqueError(self._not_finite(batch)) from None
-        except BatchTooLargeError:
+            self.processes.fail(self._not_finite(batch))
+        except BatchTooLargeError as error:
             raise CalqueError(
-                f"out of memory in step {state.step + 1}; the batch holds {self._longest(batch)}. "
+                f"out of memory in step {number}, on {self._longest(error.rows)}. "
                 "Lower training.batch_tokens or data.max_length"
             ) from None
-        if result.halvings:
+        if result.too_large is not None:
             self.report.note(
-                f"step {state.step + 1}: out of memory; went on with the batch in "
-                f"{2**result.halvings} pieces. Its longest pairs: {self._longest(batch)}"
+                f"step {number}: out of memory; went on with the batch in pieces. Its longest "
+                f"pairs: {self._longest(result.too_large)}"
             )
-        state.step += 1
-        state.batches_done += 1
-        state.tokens += result.tokens
-        state.seconds = self.processes.share(time.monotonic() - self.clock)
-        self.report.stepped(state, result)
-        if state.step % self.config.validate_every == 0:
+        self.state.count(result)
+        self.state.seconds = self.processes.number_of_main(time.monotonic() - self.start)
+        self.report.stepped(self.state, result)
+        if self.state.step % self.config.validate_every == 0 or self._done():
             self._validate()
-        if state.step % self.config.save_every == 0:
-            self._save()
+        if self.state.step % self.config.save_every == 0 or self._done() or result.stop:
+            self.processes.from_main(self._save)
         return result.stop
-
-    def _forget_segmentation(self) -> None:
-        if self.processes.is_main:  # all have it open by now
-            self.course.forget()
 
     def _done(self) -> bool:
         state, config = self.state, self.config
@@ -167,13 +190,17 @@ class _Training:
         return state.step >= config.max_steps or bool(out_of_time or out_of_patience)
 
     def _validate(self) -> None:
-        if self.processes.is_main:
-            score, validation = self._score()
-            weights = self.model.state_dict()
-            keep = self.config.keep_best
-            leads = save_if_best(self.run_folder, weights, self.state, score, keep)
-            self.report.validated(self.state, validation, leads)
-        self.state = self.processes.share(self.state)
+        self.state = self.processes.from_main(self._validated)
+
+    def _validated(self) -> TrainingState:
+        """The state after a validation, with the weights kept if they are among the best."""
+        self.report.validating(self.state)
+        score, validation = self._score()
+        weights, keep = self.model.state_dict(), self.config.keep_best
+        leads = save_if_best(self.run_folder, weights, self.state, score, keep)
+        self.state.seconds = time.monotonic() - self.start
+        self.report.validated(self.state, validation, leads)
+        return self.state
 
     def _score(self) -> tuple[float, Validation]:
         tokenizers = self.run_folder.tokenizers
@@ -182,39 +209,29 @@ class _Training:
         return by[self.config.stop_on], validation
 
     def _save(self) -> None:
-        if self.processes.is_main:
-            save_checkpoint(self.run_folder, self.stepper, self.state, self.config)
+        save_checkpoint(self.run_folder, self.stepper, self.state, self.config)
 
-    def _leave(self, signal_name: str) -> bool:
-        self._save()
+    def _leave(self, signal_name: str) -> None:
         self.report.note(
             f"{signal_name or 'stopped'}: saved at step {self.state.step:,}; "
             f"go on with: calque train --resume --out {self.run_folder.path}"
         )
-        return False
 
-    def _finish(self) -> None:
-        """The last validation and checkpoint; then the best weights go to the top."""
-        if self.state.step % self.config.validate_every:
-            self._validate()
-        self._save()
-        self._forget_segmentation()
-        if not self.processes.is_main:
-            return
-        weights, what = load_tensors(best_weights(self.run_folder, self.state)), "best"
+    def _publish(self) -> None:
+        """Put the best weights, or the mean of the last if it is better, to the top."""
+        shutil.rmtree(self.course.segmentations, ignore_errors=True)
+        weights, what = load_best(self.run_folder, self.state), "best"
         if self.config.average > 1:
             mean = self._mean_if_better()
             weights, what = (mean, "averaged") if mean else (weights, what)
         self.run_folder.publish(weights)
         self.report.note(
             f"done: {self.state.step:,} steps in {clock(self.state.seconds)}; {what} weights in "
-            f"{self.run_folder.path / 'model.safetensors'}"
+            f"{self.run_folder.path / MODEL}"
         )
 
     def _mean_if_better(self) -> dict[str, torch.Tensor] | None:
-        files = [
-            f / "model.safetensors" for f in self.run_folder.checkpoints()[-self.config.average :]
-        ]
+        files = [f / MODEL for f in self.run_folder.checkpoints()[-self.config.average :]]
         mean = average(files)
         self.model.load_state_dict(mean)
         score, validation = self._score()
@@ -225,21 +242,10 @@ class _Training:
         )
         return mean if better else None
 
-    def _corpora(self) -> Corpora:
-        """The corpora of the run; prepared by the main process, opened by all."""
-        run, corpora = self.run_folder, None
-        if self.processes.is_main:
-            corpora = prepare_corpora(self.recipe, run.tokenizers)
-            for split, store in (("train", corpora.train), ("valid", corpora.valid)):
-                if store.path.stem != run.preparation[split]["fingerprint"]:
-                    raise CalqueError(f"{run.path}: the {split} data have changed since it began")
-        self.processes.share(None)
-        return corpora or prepare_corpora(self.recipe, run.tokenizers)
-
-    def _longest(self, batch: Batch) -> str:
-        lengths = self.corpora.train.lengths[batch.rows].max(axis=1)
-        rows = batch.rows[lengths.argsort()[::-1][:3]]
-        return ", ".join(self.corpora.train.origin(int(row)) for row in rows)
+    def _longest(self, rows: Int[np.ndarray, " pairs"]) -> str:
+        store = self.corpora.train
+        longest_first = rows[store.lengths[rows].max(axis=1).argsort()[::-1]]
+        return ", ".join(store.origin(int(row)) for row in longest_first[:3])
 
     def _not_finite(self, batch: Batch) -> str:
         lines = ", ".join(self.corpora.train.origin(int(row)) for row in batch.rows[:20])
@@ -247,6 +253,6 @@ class _Training:
         step = self.state.step + 1
         rate = SCHEDULES[self.config.schedule](step, self.config, self.recipe.model.d_model)
         return (
-            f"the loss is not finite in step {step}, at learning rate {rate:.3g}. The batch: "
-            f"{lines}{more}. The last good checkpoint is kept in {self.run_folder.path}"
+            f"the loss is not finite in step {step}, at learning rate {rate:.3g}; "
+            f"{last_checkpoint(self.run_folder)}. The batch: {lines}{more}"
         )

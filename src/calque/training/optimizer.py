@@ -54,5 +54,5 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str,
     for key, value in tensors.items():
         name, quantity = key.split("/")
         parameter = parameters[name]
-        # The step count stays where fused Adam wants it; moments live beside their parameter.
-        optimizer.state[parameter][quantity] = value.to(parameter.device)
+        # A copy, for what comes from a file is a view of it and would hold on to it.
+        optimizer.state[parameter][quantity] = value.to(parameter.device, copy=True)

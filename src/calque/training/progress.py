@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from calque.checkpoint import whole_file, writing
 from calque.recipe import TrainingConfig
-from calque.training.state import TrainingState
+from calque.training.state import LOG_EVERY, TrainingState
 from calque.training.step import StepResult
 from calque.training.validation import Validation
 
-LOG_EVERY = 50  # steps
 PRINT_EVERY = 30.0  # seconds, where the terminal cannot redraw
 
 
@@ -23,6 +23,9 @@ class Silence:
 
     def stepped(self, state: TrainingState, result: StepResult) -> None:
         """One step has been done."""
+
+    def validating(self, state: TrainingState) -> None:
+        """The model will now be tried on the validation pairs."""
 
     def validated(self, state: TrainingState, validation: Validation, new_best: bool) -> None:
         """The model has been tried on the validation pairs."""
@@ -35,7 +38,12 @@ class Silence:
 
 
 class Report(Silence):
-    """Says it all; metrics.jsonl holds only what led to the state that training resumes from."""
+    """Says it all; metrics.jsonl holds only what led to the state that training resumes from.
+
+    Each of its lines, and each scalar of TensorBoard, belongs to a step. Every LOG_EVERY steps:
+    loss (mean cross-entropy of their target tokens, in nats), learning_rate, gradient_norm (before
+    clipping) and tokens_per_second; after each validation valid_loss, valid_perplexity, valid_bleu.
+    """
 
     def __init__(
         self, folder: Path, config: TrainingConfig, state: TrainingState, console: Console
@@ -43,35 +51,32 @@ class Report(Silence):
         self.config, self.console = config, console
         self.metrics = folder / "metrics.jsonl"
         self._forget_after(state.step)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=state.step + 1)
+        with writing(folder):
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=state.step + 1)
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.percentage:.0f} % · {task.fields[facts]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("training", total=1.0)
+        self.task = self.bar.add_task(_at(state), total=1.0, facts="")
         self.bar.start()
         self.bleu = ""
         self.last_print = time.monotonic()
-        self._restart_window()
+        self._restart_clock()
 
     def stepped(self, state: TrainingState, result: StepResult) -> None:
-        self.loss_sum += result.cross_entropy
         self.tokens += result.tokens
-        done, left = progress(state, self.config)
-        speed = self.tokens / max(1e-9, time.monotonic() - self.window_start)
-        loss = self.loss_sum / self.tokens
-        text = (
-            f"step {state.step:,} · loss {loss:.3f} · {speed:,.0f} tokens/s{self.bleu} · "
-            f"{clock(left)} left"
-        )
-        self.bar.update(self.task, description=text, completed=done)
+        share, left = progress(state, self.config)
+        speed = self.tokens / max(1e-9, time.monotonic() - self.start)
+        loss = state.recent_loss / state.recent_tokens
+        facts = f"{clock(left)} left · loss {loss:.3f}{self.bleu} · {speed:,.0f} tokens/s"
+        self.bar.update(self.task, description=_at(state), completed=share, facts=facts)
         if not self.console.is_terminal and time.monotonic() - self.last_print > PRINT_EVERY:
-            self.note(text)
+            self.note(f"{_at(state)} · {share:.0%} · {facts}")
         if state.step % LOG_EVERY == 0:
             self._log(
                 state,
@@ -80,7 +85,10 @@ class Report(Silence):
                 gradient_norm=result.gradient_norm,
                 tokens_per_second=speed,
             )
-            self._restart_window()
+            self._restart_clock()
+
+    def validating(self, state: TrainingState) -> None:
+        self.bar.update(self.task, description=f"{_at(state)}, validating")
 
     def validated(self, state: TrainingState, validation: Validation, new_best: bool) -> None:
         self._log(
@@ -91,11 +99,11 @@ class Report(Silence):
         )
         self.bleu = f" · BLEU {validation.bleu:.1f}"
         self.note(
-            f"step {state.step:,} ({clock(state.seconds)}, epoch {state.epoch + 1}): validation "
+            f"{_at(state)} ({clock(state.seconds)}, epoch {state.epoch + 1}): validation "
             f"loss {validation.loss:.3f}, perplexity {validation.perplexity:.2f}, "
             f"BLEU {validation.bleu:.2f}{' · best so far' if new_best else ''}"
         )
-        self._restart_window()
+        self._restart_clock()
 
     def note(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -103,15 +111,17 @@ class Report(Silence):
 
     def close(self) -> None:
         self.bar.stop()
-        self.board.close()
+        with writing(self.metrics.parent):
+            self.board.close()
 
-    def _restart_window(self) -> None:
-        self.loss_sum, self.tokens, self.window_start = 0.0, 0, time.monotonic()
+    def _restart_clock(self) -> None:
+        """Measure speed anew, so that the time of a validation does not count."""
+        self.tokens, self.start = 0, time.monotonic()
 
     def _log(self, state: TrainingState, **values: float) -> None:
         record: dict[str, Any] = {"step": state.step, "epoch": state.epoch}
         record |= {"seconds": round(state.seconds, 3)} | values
-        with self.metrics.open("a", encoding="utf-8") as stream:
+        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         for name, value in values.items():
             self.board.add_scalar(name, value, state.step)
@@ -122,15 +132,19 @@ class Report(Silence):
         lines = self.metrics.read_text(encoding="utf-8").splitlines()
         whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last
         kept = [line + "\n" for line in whole if json.loads(line)["step"] <= step]
-        self.metrics.write_text("".join(kept), encoding="utf-8")
+        with whole_file(self.metrics) as part:
+            part.write_text("".join(kept), encoding="utf-8")
 
 
 def progress(state: TrainingState, config: TrainingConfig) -> tuple[float, float]:
     """The share of training that is done, and the seconds that are left, as far as one can tell."""
-    done = state.step / config.max_steps
+    share = state.step / config.max_steps
+    left = state.seconds * (1 - share) / share if share else 0.0
     if config.max_minutes:
-        done = max(done, state.seconds / (60 * config.max_minutes))
-    return done, state.seconds * (1 - done) / max(done, 1e-9)
+        limit = 60 * config.max_minutes
+        share = min(1.0, max(share, state.seconds / limit))
+        left = max(0.0, min(left, limit - state.seconds))
+    return share, left
 
 
 def clock(seconds: float) -> str:
@@ -138,3 +152,7 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _at(state: TrainingState) -> str:
+    return f"step {state.step:,}"

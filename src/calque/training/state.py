@@ -3,26 +3,30 @@
 import json
 import shutil
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from calque.checkpoint import (
     MODEL,
+    PART,
     SCORE,
     RunFolder,
     check_manifest,
+    discard,
     load_tensors,
     load_weights,
     save_tensors,
     whole_folder,
     write_manifest,
 )
+from calque.config import CalqueError, parse
 from calque.recipe import TrainingConfig
 from calque.training.optimizer import optimizer_tensors, restore_optimizer
-from calque.training.step import Stepper
+from calque.training.step import Stepper, StepResult
 
 OPTIMIZER, STATE = "optimizer.safetensors", "training.json"
+LOG_EVERY = 50  # steps
 
 
 @dataclass
@@ -39,10 +43,26 @@ class TrainingState:
     """Spent on training, validation included."""
     tokens: int = 0
     """Target tokens trained on."""
+    recent_tokens: int = 0
+    """Of them, those of the steps since the last multiple of LOG_EVERY."""
+    recent_loss: float = 0.0
+    """Cross-entropy of these, in nats, summed."""
     without_gain: int = 0
     """Validations since the last new best."""
     best: list[tuple[float, int]] = field(default_factory=list)
     """Score (higher is better) and step of the best checkpoints, best first."""
+    world_size: int = 1
+    """Processes that train together: they share out each batch."""
+
+    def count(self, result: StepResult) -> None:
+        """One more step has been done."""
+        if self.step % LOG_EVERY == 0:
+            self.recent_tokens, self.recent_loss = 0, 0.0
+        self.step += 1
+        self.batches_done += 1
+        self.tokens += result.tokens
+        self.recent_tokens += result.tokens
+        self.recent_loss += result.cross_entropy
 
 
 def checkpoint_name(step: int) -> str:
@@ -53,47 +73,71 @@ def checkpoint_name(step: int) -> str:
 def save_checkpoint(
     run: RunFolder, stepper: Stepper, state: TrainingState, config: TrainingConfig
 ) -> None:
-    """Write all that an exact resume needs; then drop what is no longer wanted."""
-    path = run.path / "checkpoints" / checkpoint_name(state.step)
-    if not path.exists():
-        with whole_folder(path) as part:
-            save_tensors(part / MODEL, stepper.model.state_dict())
-            save_tensors(part / OPTIMIZER, optimizer_tensors(stepper.model, stepper.optimizer))
-            (part / STATE).write_text(json.dumps(asdict(state), indent=2), encoding="utf-8")
-            write_manifest(part)
+    """Write all that an exact resume needs; then drop what is no longer wanted.
+
+    Raises CalqueError when it cannot be written, or when it would not be worth it.
+    """
+    weights = stepper.model.state_dict()
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CalqueError(
+                f"{name} is no longer finite after step {state.step}: nothing was saved; "
+                f"{last_checkpoint(run)}. Lower training.learning_rate"
+            )
+    with whole_folder(run.path / "checkpoints" / checkpoint_name(state.step)) as part:
+        save_tensors(part / MODEL, weights)
+        save_tensors(part / OPTIMIZER, optimizer_tensors(stepper.model, stepper.optimizer))
+        (part / STATE).write_text(json.dumps(asdict(state), indent=2), encoding="utf-8")
+        write_manifest(part)
     # Only now: until this checkpoint was whole, a resume would have asked for the older ones.
     for old in run.checkpoints()[: -config.keep_last]:
-        shutil.rmtree(old)
-    _keep_best(run, state)
+        discard(old)
+    _drop_all_but_best(run, state)
 
 
 def restore_checkpoint(run: RunFolder, stepper: Stepper) -> TrainingState:
     """Bring model and optimizer to the newest checkpoint; without one, leave them fresh.
 
-    Raises CalqueError naming a file that is missing, altered or cut off.
+    Raises CalqueError naming a file that is missing, altered or cut off, or when the processes
+    are not as many as before.
     """
+    world_size = stepper.processes.world_size
     saved = run.checkpoints()
     if not saved:
-        return TrainingState()
+        return TrainingState(world_size=world_size)
     check_manifest(saved[-1])
     load_weights(stepper.model, saved[-1] / MODEL)
     restore_optimizer(stepper.model, stepper.optimizer, load_tensors(saved[-1] / OPTIMIZER))
-    state = TrainingState(**json.loads((saved[-1] / STATE).read_text(encoding="utf-8")))
-    state.best = [(score, step) for score, step in state.best]
-    _keep_best(run, state)  # what was saved after this checkpoint will come again
+    values = json.loads((saved[-1] / STATE).read_text(encoding="utf-8"))
+    state = parse(TrainingState, values, str(saved[-1] / STATE))
+    if state.world_size != world_size:
+        raise CalqueError(
+            f"{run.path}: was trained by {state.world_size} processes, now there are {world_size}"
+        )
     return state
+
+
+def tidy(run: RunFolder, state: TrainingState) -> None:
+    """Remove what a training that was broken off has left and `state` does not know of."""
+    for part in (*run.path.glob(PART.format("*")), *run.path.glob(f"*/{PART.format('*')}")):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
+    _drop_all_but_best(run, state)
 
 
 def save_if_best(
     run: RunFolder, weights: dict[str, Tensor], state: TrainingState, score: float, keep: int
 ) -> bool:
-    """Keep the weights if `score` is among the `keep` best; whether it is the best of all."""
+    """Keep the weights if `score` is among the `keep` best; whether it is the best of all.
+
+    What they surpass stays until the next checkpoint: a resume from the last one needs it.
+    """
     ranked = sorted([*state.best, (score, state.step)], key=lambda b: (-b[0], b[1]))[:keep]
     leads = ranked[0][1] == state.step
     if (score, state.step) in ranked:
-        path = run.path / "best" / checkpoint_name(state.step)
-        shutil.rmtree(path, ignore_errors=True)
-        with whole_folder(path) as part:
+        with whole_folder(run.path / "best" / checkpoint_name(state.step)) as part:
             save_tensors(part / MODEL, weights)
             (part / SCORE).write_text(json.dumps({"score": score, "step": state.step}))
             write_manifest(part)
@@ -102,13 +146,21 @@ def save_if_best(
     return leads
 
 
-def best_weights(run: RunFolder, state: TrainingState) -> Path:
-    """The file of the best weights so far."""
-    return run.path / "best" / checkpoint_name(state.best[0][1]) / MODEL
+def load_best(run: RunFolder, state: TrainingState) -> dict[str, Tensor]:
+    """The best weights. Raises CalqueError when their file is missing, altered or cut off."""
+    folder = run.path / "best" / checkpoint_name(state.best[0][1])
+    check_manifest(folder)
+    return load_tensors(folder / MODEL)
 
 
-def _keep_best(run: RunFolder, state: TrainingState) -> None:
+def last_checkpoint(run: RunFolder) -> str:
+    """Where the newest checkpoint lies, in words."""
+    saved = run.checkpoints()
+    return f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+
+
+def _drop_all_but_best(run: RunFolder, state: TrainingState) -> None:
     wanted = {checkpoint_name(step) for _, step in state.best}
     for folder in run.best():
         if folder.name not in wanted:
-            shutil.rmtree(folder)
+            discard(folder)

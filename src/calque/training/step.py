@@ -22,7 +22,12 @@ from calque.training.schedule import SCHEDULES
 
 
 class BatchTooLargeError(Exception):
-    """A batch did not fit, even one pair at a time."""
+    """Memory did not suffice."""
+
+    def __init__(self, rows: Int[np.ndarray, " pairs"]) -> None:
+        super().__init__()
+        self.rows = rows
+        """Pairs that were too many, or too long, to be learnt from side by side."""
 
 
 class LossNotFiniteError(Exception):
@@ -41,8 +46,8 @@ class StepResult:
     learning_rate: float
     gradient_norm: float
     """Before clipping."""
-    halvings: int
-    """How often the batch was cut in two for want of memory."""
+    too_large: Int[np.ndarray, " pairs"] | None
+    """Pairs that did not fit into memory side by side; the batch was then learnt in pieces."""
     stop: bool
     """Some process was asked to stop."""
 
@@ -88,14 +93,15 @@ class Stepper:
         """Step number `step` (from 1), on this process's share of `batch`.
 
         Dropout is drawn from (seed, step, process) alone, so a resumed run draws the same.
-        Raises BatchTooLargeError and LossNotFiniteError; the weights are then as before.
+        Raises LossNotFiniteError, and BatchTooLargeError when cutting the batch into smaller
+        pieces does not help; the weights are then as before.
         """
         shares = batch.split(self.config.accumulation * self.processes.world_size)
         mine = shares[self.processes.rank :: self.processes.world_size]
         # Fewer pairs than processes: the idle one goes along with another's, at no weight.
         weight = (self.processes.world_size / batch.num_tokens) if mine else 0.0
         self.model.train()
-        sums, halvings = self._accumulate(mine or shares[:1], weight, step)
+        sums, too_large = self._accumulate(mine or shares[:1], weight, step)
         total, cross_entropy, stops = self.processes.total(
             torch.tensor([*sums, float(stop)], dtype=torch.float64)
         ).tolist()
@@ -108,38 +114,47 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad()
         tokens = batch.num_tokens
-        return StepResult(total, cross_entropy, tokens, rate, norm, halvings, stops > 0)
+        return StepResult(total, cross_entropy, tokens, rate, norm, too_large, stops > 0)
 
     def _accumulate(
         self, shares: list[Batch], weight: float, step: int
-    ) -> tuple[tuple[float, float], int]:
+    ) -> tuple[tuple[float, float], Int[np.ndarray, " pairs"] | None]:
         """Gradients of all shares; in smaller and smaller pieces while memory does not suffice."""
-        largest = max(len(share.rows) for share in shares)
-        pieces, halvings = shares, 0
+        parts, too_large = 1, None
         while True:
             try:
                 self._seed(step)
-                return self._backward(pieces, weight), halvings
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
+                pieces = [piece for share in shares for piece in share.split(parts)]
+                return self._backward(pieces, weight), too_large
+            except BatchTooLargeError as error:
                 self.optimizer.zero_grad()
-                halvings += 1
-                if self.processes.world_size > 1 or 2**halvings > 2 * largest:
-                    raise BatchTooLargeError from None
-                pieces = [piece for share in shares for piece in share.split(2**halvings)]
+                # The others would wait for gradients that are already on their way.
+                if len(error.rows) == 1 or self.processes.world_size > 1:
+                    raise
+                parts, too_large = 2 * parts, error.rows
 
     def _backward(self, pieces: list[Batch], weight: float) -> tuple[float, float]:
-        device, total, cross_entropy = self.processes.device, 0.0, 0.0
+        total = cross_entropy = 0.0
         for number, piece in enumerate(pieces, start=1):
             with self._meeting_others(number == len(pieces)):
-                loss = self.loss(piece.source.to(device), piece.target.to(device))
-                # The mean over processes, which the wrapper takes, is to be the sum over tokens.
-                (loss.total * weight).backward()
+                loss = self._loss(piece, weight)
             if weight:
                 total += loss.total.item()
                 cross_entropy += loss.cross_entropy.item()
         return total, cross_entropy
+
+    def _loss(self, piece: Batch, weight: float) -> Loss:
+        """The loss of a piece, its gradient added; BatchTooLargeError names the piece's pairs."""
+        device = self.processes.device
+        try:
+            loss = self.loss(piece.source.to(device), piece.target.to(device))
+            # The mean over processes, which the wrapper takes, is to be the sum over tokens.
+            (loss.total * weight).backward()
+        except RuntimeError as error:
+            if _is_out_of_memory(error):
+                raise BatchTooLargeError(piece.rows) from None
+            raise
+        return Loss(loss.total.detach(), loss.cross_entropy)
 
     def _meeting_others(self, now: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged once a step: with the last piece."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from calque.config import CalqueError
 from calque.evaluation.metrics import bleu
 from calque.losses.projected import projected_loss
 from calque.models.transformer import Transformer
@@ -34,7 +35,10 @@ class Validation:
 def validate(
     model: Transformer, store: TokenStore, tokenizers: Tokenizers, recipe: Recipe
 ) -> Validation:
-    """Loss and BLEU of the model as it is now; float32, no dropout."""
+    """Loss and BLEU of the model as it is now; float32, no dropout.
+
+    Raises CalqueError when the loss is not finite.
+    """
     model.eval()
     device = next(model.parameters()).device
     cross_entropy, tokens = 0.0, 0
@@ -48,6 +52,8 @@ def validate(
         loss = projected_loss(features[real], model.output_weight, labels[real], 0.0)
         cross_entropy += float(loss.cross_entropy)
         tokens += batch.num_tokens
+    if not math.isfinite(cross_entropy):
+        raise CalqueError("the validation loss is not finite; lower training.learning_rate")
     sources, references = zip(*store.texts(np.arange(len(store))), strict=True)
     hypotheses = Translator(model, tokenizers, recipe.decoding).translate(sources)
     score = bleu(hypotheses, references, recipe.data.target_language)

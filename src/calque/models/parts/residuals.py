@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from calque.models.transformer import PostNorm, Residual, TransformerConfig
+from calque.models.transformer import Residual, TransformerConfig
 
 
 class PreNorm(Residual):
@@ -18,4 +18,4 @@ class PreNorm(Residual):
         return x + self.dropout(sublayer(self.norm(x)))
 
 
-RESIDUALS: dict[str, type[Residual]] = {"post": PostNorm, "pre": PreNorm}
+RESIDUALS: dict[str, type[Residual]] = {"post": Residual, "pre": PreNorm}

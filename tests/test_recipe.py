@@ -1,0 +1,303 @@
+"""A recipe is read strictly, changed by the command line, and written whole."""
+
+import tomllib
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calque.config import CalqueError
+from calque.decoding import SEARCHES
+from calque.decoding.config import DecodingConfig
+from calque.models.build import ModelConfig
+from calque.models.parts.residuals import RESIDUALS
+from calque.recipe import PRESETS, Recipe, TrainingConfig, apply_change, differences, make_recipe
+from calque.text.data import CorpusConfig, DataConfig
+from calque.text.tokenizers import TOKENIZERS
+from calque.text.tokenizers.interface import TokenizerConfig
+
+FILES = {"train": ["a.en", "a.de"], "valid": ["b.en", "b.de"]}
+
+
+def recipe(**sections: Any) -> Recipe:
+    return make_recipe({"data": FILES, **sections}, "r.toml")
+
+
+def refusal(**sections: Any) -> str:
+    with pytest.raises(CalqueError) as error:
+        recipe(**sections)
+    return str(error.value)
+
+
+# Corpora
+
+
+def test_two_files_are_a_corpus() -> None:
+    assert recipe().data.train == (CorpusConfig(source="a.en", target="a.de"),)
+    assert recipe().data.test == ()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_table_or_a_list_of_tables_is_corpora(many: bool) -> None:
+    table = {"source": ["a.en", "c.en"], "target": ["a.de", "c.de"], "weight": 2}
+    data = {**FILES, "train": [table, table] if many else table}
+    corpus = CorpusConfig(source=("a.en", "c.en"), target=("a.de", "c.de"), weight=2.0)
+    assert recipe(data=data).data.train == (corpus,) * (2 if many else 1)
+
+
+@pytest.mark.parametrize(
+    "train", [["a.en"], ["a", "b", "c"], "a.en", 5, [["a.en", "a.de"]]], ids=str
+)
+def test_what_is_no_corpus_is_refused(train: Any) -> None:
+    assert refusal(data={**FILES, "train": train}).startswith("r.toml.data.train")
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_training_needs_corpora_to_train_and_to_validate(split: str) -> None:
+    assert "at least one corpus" in refusal(data={**FILES, split: []})
+    missing = {key: value for key, value in FILES.items() if key != split}
+    assert refusal(data=missing) == f"r.toml.data.{split}: missing"
+
+
+# What does not fit
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"modle": {}}, ["r.toml: unknown key 'modle'", "did you mean 'model'?", "tokenizer"]),
+        ({"model": {"d_modle": 8}}, ["r.toml.model: ", "did you mean 'd_model'?", "num_heads"]),
+        ({"model": {"d_model": 100, "num_heads": 8}}, ["r.toml.model: ", "100", "8"]),
+        ({"model": {"residual": "per"}}, ["'per'", "did you mean 'pre'?", *RESIDUALS]),
+        ({"model": {"family": "transfomer"}}, ["'transfomer'", "did you mean 'transformer'?"]),
+        ({"model": {"dropout": 1.0}}, ["r.toml.model: ", "dropout 1.0"]),
+        ({"model": 5}, ["r.toml.model: ", "5"]),
+        ({"tokenizer": {"kind": "bep"}}, ["r.toml.tokenizer.kind", "did you mean 'bpe'?"]),
+        ({"tokenizer": {"kind": "bep"}}, list(TOKENIZERS)),
+        ({"decoding": {"search": "beem"}}, ["r.toml.decoding.search", "mean 'beam'?", *SEARCHES]),
+        ({"training": {"precision": "fp16"}}, ["r.toml.training.precision", "bf16", "'fp16'"]),
+        ({"training": {"max_steps": "many"}}, ["r.toml.training.max_steps", "integer", "'many'"]),
+        ({"training": {"patience": 0}}, ["r.toml.training.patience", "greater than 0"]),
+        ({"training": {"clip_norm": -1.0}}, ["r.toml.training.clip_norm", "-1.0"]),
+        ({"preset": "tinny"}, ["r.toml: preset: no 'tinny'", "did you mean 'tiny'?", *PRESETS]),
+        ({"preset": 5}, ["r.toml: preset: no '5'", *PRESETS]),
+        ({"preset": ["tiny"]}, ["r.toml: preset", *PRESETS]),
+        ({"preset": "tiny", "model": 5}, ["r.toml.model: ", "5"]),
+        ({"data": 5}, ["r.toml.data: ", "5"]),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_told_with_what_would(
+    sections: dict[str, Any], told: list[str]
+) -> None:
+    message = refusal(**sections)
+    assert [words for words in told if words not in message] == []
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_subwords_are_sampled_only_where_there_are_several_segmentations(kind: str) -> None:
+    sections = {"tokenizer": {"kind": kind, "sampling": 0.1}}
+    if kind in ("bpe", "unigram"):
+        assert recipe(**sections).tokenizer.sampling == 0.1
+    else:
+        message = refusal(**sections)
+        assert message.startswith(f"r.toml.tokenizer.sampling: {kind} ")
+        assert "bpe" in message
+
+
+def test_only_what_is_kept_can_be_averaged() -> None:
+    message = refusal(training={"average": 5, "keep_last": 3})
+    assert "training.average: 5" in message
+    assert "keep_last = 3" in message
+    assert recipe(training={"average": 5, "keep_last": 5}).training.average == 5
+
+
+# Presets
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_sizes_of_the_model(preset: str) -> None:
+    assert recipe(preset=preset) == recipe(model=PRESETS[preset])
+
+
+def test_base_is_the_default() -> None:
+    assert recipe(preset="base") == recipe()
+
+
+def test_what_the_recipe_says_stands_above_its_preset() -> None:
+    model = recipe(preset="tiny", model={"dropout": 0.0, "residual": "pre"}).model
+    assert (model.dropout, model.residual) == (0.0, "pre")
+    assert model.d_model == PRESETS["tiny"]["d_model"]
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("training.seed=7", {"training": {"seed": 7}}),
+        ("training.learning_rate=5e-4", {"training": {"learning_rate": 5e-4}}),
+        ("training.learning_rate = 2", {"training": {"learning_rate": 2}}),
+        ("model.residual=pre", {"model": {"residual": "pre"}}),
+        ('model.residual="pre"', {"model": {"residual": "pre"}}),
+        ("data.source_language=en", {"data": {"source_language": "en"}}),
+        ("light=true", {"light": True}),
+        ('data.train=["a=1", "b"]', {"data": {"train": ["a=1", "b"]}}),
+        ("data.train.source=a=1", {"data": {"train": {"source": "a=1"}}}),
+        ("preset=tiny", {"preset": "tiny"}),
+        ("a.b.c=1", {"a": {"b": {"c": 1}}}),
+        ("a=", {"a": ""}),
+        ("tokenizer.kind=two words", {"tokenizer": {"kind": "two words"}}),
+    ],
+)
+def test_a_change_sets_one_value_of_its_type(change: str, expected: dict[str, Any]) -> None:
+    values: dict[str, Any] = {}
+    apply_change(values, change)
+    assert values == expected
+
+
+def test_a_change_leaves_the_rest_and_the_last_one_counts() -> None:
+    values: dict[str, Any] = {"training": {"seed": 1, "average": 2}, "preset": "tiny"}
+    for change in ("training.seed=3", "training.seed=4", "decoding.beam_size=1"):
+        apply_change(values, change)
+    assert values == {
+        "training": {"seed": 4, "average": 2},
+        "preset": "tiny",
+        "decoding": {"beam_size": 1},
+    }
+
+
+@pytest.mark.parametrize("change", ["training.seed", "", "=5", "training.=5", "seed 5"])
+def test_a_change_of_another_form_is_refused(change: str) -> None:
+    with pytest.raises(CalqueError) as error:
+        apply_change({}, change)
+    assert str(error.value) == f"--set {change}: expected section.key=value"
+
+
+def test_a_change_inside_what_is_no_section_is_refused() -> None:
+    with pytest.raises(CalqueError, match=r"--set preset\.d_model=5: preset is not a section"):
+        apply_change({"preset": "tiny"}, "preset.d_model=5")
+
+
+def test_a_change_is_checked_like_the_file() -> None:
+    values: dict[str, Any] = {"data": FILES}
+    apply_change(values, "training.sede=5")
+    with pytest.raises(CalqueError, match="unknown key 'sede'; did you mean 'seed'"):
+        make_recipe(values, "r.toml")
+
+
+# Writing
+
+
+def sections(cls: type = Recipe) -> Iterator[tuple[type, Field[Any], Any]]:
+    """Every key of a recipe, of the corpora too: its class, its field, its type."""
+    hints = typing.get_type_hints(cls)
+    for key in fields(cls):
+        yield cls, key, hints[key.name]
+        for kind in (hints[key.name], *typing.get_args(hints[key.name])):
+            if isinstance(kind, type) and is_dataclass(kind):
+                yield from sections(kind)
+
+
+def test_what_may_be_none_is_none_where_it_is_left_out() -> None:
+    # TOML has no null: a key whose default were something else could never be set to None.
+    optional = [
+        (f"{cls.__name__}.{key.name}", key.default)
+        for cls, key, kind in sections()
+        if type(None) in typing.get_args(kind)
+    ]
+    assert len(optional) >= 3
+    assert [name for name, default in optional if default is not None] == []
+
+
+def test_only_data_must_be_given() -> None:
+    required = {
+        f"{cls.__name__}.{key.name}"
+        for cls, key, _ in sections()
+        if key.default is MISSING and key.default_factory is MISSING
+    }
+    corpus = {"CorpusConfig.source", "CorpusConfig.target"}
+    assert required == {"Recipe.data", "DataConfig.train", "DataConfig.valid"} | corpus
+
+
+PATHS = st.text(max_size=20) | st.lists(st.text(max_size=9), max_size=3).map(tuple)
+POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+CORPORA = st.lists(
+    st.builds(CorpusConfig, source=PATHS, target=PATHS, file=st.none() | PATHS, weight=POSITIVE),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+RECIPES = st.builds(
+    Recipe,
+    data=st.builds(
+        DataConfig,
+        train=CORPORA,
+        valid=CORPORA,
+        test=st.just(()) | CORPORA,
+        source_language=st.none() | st.text(max_size=5),
+        max_ratio=st.floats(min_value=1),
+    ),
+    tokenizer=st.builds(
+        TokenizerConfig,
+        kind=st.sampled_from(sorted(TOKENIZERS)),
+        vocabulary=st.sampled_from(["joint", "separate"]),
+    ),
+    model=st.builds(
+        ModelConfig,
+        d_model=st.integers(1, 100).map(lambda n: 16 * n),
+        dropout=st.floats(0, 1, exclude_max=True),
+        residual=st.sampled_from(sorted(RESIDUALS)),
+    ),
+    training=st.builds(
+        TrainingConfig,
+        max_steps=st.integers(1, 10**12),
+        max_minutes=st.none() | POSITIVE,
+        learning_rate=POSITIVE,
+        clip_norm=st.just(0.0) | POSITIVE,
+        patience=st.none() | st.integers(1, 99),
+        keep_last=st.integers(1, 9),
+    ),
+    decoding=st.builds(DecodingConfig, search=st.sampled_from(sorted(SEARCHES))),
+)
+
+
+@settings(deadline=None)
+@given(RECIPES)
+def test_a_recipe_that_is_written_reads_back(recipe: Recipe) -> None:
+    assert make_recipe(tomllib.loads(recipe.to_toml()), "r.toml") == recipe
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_written_recipe_holds_every_value_that_is_not_none(preset: str) -> None:
+    written = tomllib.loads(recipe(preset=preset).to_toml())
+    assert "preset" not in written
+    for section in fields(Recipe):
+        config = getattr(recipe(preset=preset), section.name)
+        present = {f.name for f in fields(config) if getattr(config, f.name) is not None}
+        assert set(written[section.name]) == present
+
+
+# Differences
+
+
+@given(RECIPES)
+@settings(deadline=None, max_examples=20)
+def test_a_recipe_differs_from_itself_in_nothing(recipe: Recipe) -> None:
+    assert differences(recipe, make_recipe(tomllib.loads(recipe.to_toml()), "r.toml")) == []
+
+
+def test_differences_are_named() -> None:
+    old = recipe()
+    new = replace(
+        old,
+        training=replace(old.training, seed=2, patience=5),
+        data=replace(old.data, test=old.data.valid),
+    )
+    assert sorted(differences(old, new)) == ["data.test", "training.patience", "training.seed"]
+    assert sorted(differences(new, old)) == sorted(differences(old, new))
