@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 SHAPED = [f"calque.{part}" for part in ("models", "losses", "decoding", "inspection", "translator")]
@@ -11,6 +12,11 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 install_import_hook(SHAPED, "beartype.beartype")
+
+
+# A busy machine takes its time over a first example.
+settings.register_profile("calque", deadline=None)
+settings.load_profile("calque")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import tomlkit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -144,6 +144,7 @@ def test_every_value_that_does_not_fit_is_told_at_once() -> None:
 # Files
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.floats(min_value=0, exclude_min=True, allow_infinity=False), max_size=3),
     tyre=st.none() | st.text(),

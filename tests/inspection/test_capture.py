@@ -48,9 +48,16 @@ def make_model(
     tokenizers: Tokenizers, vocabulary: str, residual: str = "post", attention: str = "plain"
 ) -> Transformer:
     torch.manual_seed(1)
-    sizes = {"num_encoder_layers": LAYERS, "num_decoder_layers": LAYERS, "d_model": 32, "d_ff": 48}
+    config = ModelConfig(
+        num_encoder_layers=LAYERS,
+        num_decoder_layers=LAYERS,
+        d_model=32,
+        d_ff=48,
+        num_heads=HEADS,
+        residual=residual,
+    )
     return build(
-        ModelConfig(num_heads=HEADS, residual=residual, **sizes),
+        config,
         tokenizers.source.vocab_size,
         tokenizers.target.vocab_size,
         vocabulary=vocabulary,

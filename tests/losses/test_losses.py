@@ -136,8 +136,8 @@ def assert_same(tokens: int, vocab: int, smoothing: float, r_drop: float, seed: 
     assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
 
 
-ODD_SIZES = [1, 2, 255, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 37]
-EVEN_SIZES = [2, 2 * 127, BLOCK, BLOCK + 2, 2 * BLOCK, 2 * (BLOCK + 37)]
+ODD_SIZES = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 37]
+EVEN_SIZES = [2, BLOCK - 2, BLOCK, BLOCK + 2, 2 * BLOCK, 2 * (BLOCK + 37)]
 
 
 @pytest.mark.parametrize("tokens", ODD_SIZES)

@@ -14,7 +14,12 @@ from calque.models.parts.residuals import RESIDUALS
 from calque.models.transformer import MultiHeadAttention, Residual, Transformer
 from calque.recipe import PRESETS
 
-SMALL: dict[str, Any] = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 24}
+SMALL: dict[str, Any] = {
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "d_model": 16,
+    "d_ff": 24,
+}
 
 
 def num_parameters(vocab_size: int, **sizes: Any) -> int:
@@ -56,11 +61,12 @@ def test_each_name_becomes_its_class(
 def test_a_misspelt_name_is_an_error_that_names_the_choices(
     field: str, typo: str, meant: str
 ) -> None:
+    name: dict[str, Any] = {field: typo}
     with pytest.raises(CalqueError) as refusal:
         if field in ("family", "residual"):
-            ModelConfig(**{field: typo})
+            ModelConfig(**name)
         else:
-            build(ModelConfig(**SMALL), 9, 9, **{field: typo})
+            build(ModelConfig(**SMALL), 9, 9, **name)
     assert str(refusal.value).startswith(f"{field}: no {typo!r}; did you mean {meant!r}? Choices: ")
 
 
@@ -71,6 +77,29 @@ def test_sizes_reach_the_model() -> None:
     assert (model.config.d_model, model.config.d_ff, model.config.num_heads) == (16, 24, 2)
     assert (model.config.source_vocab_size, model.config.target_vocab_size) == (9, 11)
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.4}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"d_model": 100, "num_heads": 8}, ["d_model 100", "num_heads 8"]),
+        ({"d_model": 15, "num_heads": 3}, ["d_model 15"]),
+        ({"d_model": 0}, ["d_model 0"]),
+        ({"num_heads": 0}, ["num_heads 0"]),
+        ({"num_heads": -8}, ["num_heads -8"]),
+        ({"num_encoder_layers": 0}, ["num_encoder_layers 0"]),
+        ({"num_decoder_layers": 0}, ["num_decoder_layers 0"]),
+        ({"d_ff": 0}, ["d_ff 0"]),
+        ({"dropout": 1.0}, ["dropout 1.0"]),
+        ({"dropout": -0.1}, ["dropout -0.1"]),
+        ({"dropout": math.nan}, ["dropout nan"]),
+    ],
+    ids=str,
+)
+def test_sizes_that_do_not_fit_are_named(sizes: dict[str, Any], told: list[str]) -> None:
+    with pytest.raises(ValueError) as refusal:
+        ModelConfig(**sizes)
+    assert [words for words in told if words not in str(refusal.value)] == []
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -211,7 +211,7 @@ def average(
 
     How many checkpoints RUN holds is up to training.keep_last and training.keep_best.
     """
-    from calque.checkpoint import MODEL, RunFolder, check_manifest
+    from calque.checkpoint import MODEL, RunFolder
     from calque.checkpoint import average as mean_of
 
     number = last or best
@@ -222,8 +222,6 @@ def average(
     if len(kept) < number:
         raise CalqueError(f"{run}: has {len(kept)} of them, not {number}; see training.{limit}")
     chosen = kept[-number:]
-    for checkpoint in chosen:
-        check_manifest(checkpoint)
     mean = mean_of([checkpoint / MODEL for checkpoint in chosen])
     folder = folder or run.with_name(f"{run.name}-average")
     RunFolder.create(folder, whole.recipe, whole.tokenizers, whole.preparation).publish(mean)

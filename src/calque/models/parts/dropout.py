@@ -9,7 +9,8 @@ STEPS = 65536  # of probability: one for each value of 16 random bits
 class RandomBitsDropout(nn.Dropout):
     """nn.Dropout on a CPU, about three times faster, from PyTorch's own generator.
 
-    The probability is kept to within 1/131,072; what survives is scaled by exactly its inverse.
+    The probability is kept to within 1/131,072, and what survives is scaled by the inverse of what
+    was kept.
     """
 
     def forward(self, input: Tensor) -> Tensor:
