@@ -1,4 +1,4 @@
-"""Time and memory from raw text to the first batches, for corpora of millions of pairs.
+"""Time and memory from raw text to the first steps of training, for corpora of millions of pairs.
 
     python benchmarks/memory.py --pairs 1 3 10 --dir /a/folder/with/space
 
@@ -7,6 +7,7 @@ prints a Markdown table. The peak is of the process so far, `import torch` inclu
 """
 
 import argparse
+import os
 import random
 import resource
 import subprocess
@@ -16,18 +17,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
+from rich.console import Console
+
+from calque.recipe import Recipe, make_recipe
 from calque.text.batching import collate, padding_waste, plan
 from calque.text.corpus import read_pairs
 from calque.text.data import CorpusConfig
-from calque.text.store import prepare
+from calque.text.store import TokenStore, prepare
 from calque.text.tokenizers.interface import TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
+from calque.training.loop import train
+from calque.training.preparation import cache_folder
 
 HEADER = """| pairs | stage | seconds | pairs/s | peak resident, MB |
 | ---: | --- | ---: | ---: | ---: |"""
-VOCAB_SIZE, BATCH_TOKENS, NUM_BATCHES = 8000, 4096, 50
+VOCAB_SIZE, BATCH_TOKENS, NUM_BATCHES, NUM_STEPS = 8000, 4096, 50, 20
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of getrusage's memory."""
 
@@ -60,8 +67,8 @@ def measure(folder: Path, num_pairs: int) -> None:
     def texts() -> Iterator[tuple[str, str]]:
         return ((pair.source, pair.target) for pair in read_pairs(corpus, Counter()))
 
-    def prepared():
-        cache = folder / "cache"
+    def prepared() -> TokenStore:
+        cache = cache_folder()
         return prepare([corpus], tokenizers, max_length=256, max_ratio=9.0, cache=cache)
 
     with stage("learn the tokenizer"):
@@ -75,9 +82,29 @@ def measure(folder: Path, num_pairs: int) -> None:
     with stage(f"collate {NUM_BATCHES} batches"):
         for rows in batches[:NUM_BATCHES]:
             collate(store, rows)
+    with stage(f"`calque train`, {NUM_STEPS} steps: learn, reuse what is tokenised, plan, train"):
+        train(_recipe(folder), folder / "run", Console(quiet=True))
     waste = padding_waste(store.lengths, batches)
     size = store.path.stat().st_size / 1e6
     print(f"| {num_pairs:,} | *file {size:,.0f} MB, {waste:.1%} padding* | | | |", flush=True)
+
+
+def _recipe(folder: Path) -> Recipe:
+    """Preset tiny on the generated pairs; the first of them are also there to validate on."""
+    for side in ("source", "target"):
+        with (folder / side).open() as file:
+            (folder / f"valid.{side}").write_text("".join(islice(file, 100)))
+    values = {
+        "preset": "tiny",
+        "data": {
+            "train": [str(folder / "source"), str(folder / "target")],
+            "valid": [str(folder / "valid.source"), str(folder / "valid.target")],
+        },
+        "tokenizer": {"vocab_size": VOCAB_SIZE},
+        "training": {"max_steps": NUM_STEPS, "batch_tokens": BATCH_TOKENS},
+        "decoding": {"search": "greedy", "max_length": 20},
+    }
+    return make_recipe(values, "benchmark")
 
 
 def main() -> None:
@@ -95,7 +122,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.dir) as folder:
             generate(Path(folder), num_pairs)
             command = [sys.executable, __file__, "--pairs", str(millions), "--measure", folder]
-            subprocess.run(command, check=True)
+            subprocess.run(command, check=True, env={**os.environ, "XDG_CACHE_HOME": folder})
 
 
 if __name__ == "__main__":
