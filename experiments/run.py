@@ -18,7 +18,7 @@ from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from calque import Translator
 from calque.checkpoint import RunFolder
 from calque.config import read_toml
-from calque.evaluation.evaluate import whole_pairs
+from calque.evaluation.evaluate import read_evaluation_pairs
 from calque.evaluation.metrics import evaluate
 from calque.recipe import Recipe, make_recipe
 
@@ -55,8 +55,8 @@ def train(recipe: Path, seed: int, run: Path) -> None:
 def score(run: Path, recipe: Recipe) -> Result:
     """What the table has about one run."""
     (corpus,) = recipe.data.test
-    sources, references = whole_pairs(corpus)
-    hypotheses = Translator.load(run).translate(sources)
+    pairs = read_evaluation_pairs(corpus)
+    hypotheses, references = Translator.load(run).translate(pairs.sources), pairs.references
     language = recipe.data.target_language
     result: Result = {m.name: m.score for m in evaluate(hypotheses, references, language)}
     if language in ("de", "en", "fr"):

@@ -16,6 +16,8 @@ from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
 
 Positive = Annotated[int, Field(gt=0)]
+HIGHEST_PEAK = 0.1
+"""Learning rates above this diverge with any Adam; they are the factor of another schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,12 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
         )
     if not recipe.data.train or not recipe.data.valid:
         raise CalqueError(f"{where}.data: train and valid each need at least one corpus")
+    if recipe.training.schedule != "paper" and recipe.training.learning_rate > HIGHEST_PEAK:
+        raise CalqueError(
+            f"{where}.training.learning_rate: {recipe.training.learning_rate:g} is a factor for "
+            f"schedule paper; for {recipe.training.schedule} it is the highest rate itself, at "
+            f"most {HIGHEST_PEAK:g} (try 0.001)"
+        )
     if recipe.training.average > recipe.training.keep_last:
         raise CalqueError(
             f"{where}.training.average: {recipe.training.average} is more than "

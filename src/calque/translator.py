@@ -1,7 +1,7 @@
 """Load a run folder, map lines to lines: the library's front door."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from calque.checkpoint import RunFolder
-from calque.config import choose
+from calque.config import choose, parse
 from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import Hypothesis
@@ -61,10 +61,14 @@ class Translator:
     def with_decoding(
         self, *, beam_size: int | None = None, length_penalty: float | None = None
     ) -> "Translator":
-        """The same model, searched otherwise; what is None stays."""
+        """The same model, searched otherwise; what is None stays.
+
+        Raises CalqueError for a value that is out of its range.
+        """
         given = {"beam_size": beam_size, "length_penalty": length_penalty}
         changes = {name: value for name, value in given.items() if value is not None}
-        return Translator(self.model, self.tokenizers, replace(self.decoding, **changes))
+        decoding = parse(DecodingConfig, {**asdict(self.decoding), **changes}, "decoding")
+        return Translator(self.model, self.tokenizers, decoding)
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """The best translation of each line; an empty line stays empty."""

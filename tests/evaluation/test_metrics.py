@@ -124,14 +124,14 @@ def test_real_chinese_text_has_words(shared_data: Path) -> None:
 def test_a_system_does_not_differ_from_its_copy() -> None:
     for comparison in compare(GOOD, list(GOOD), REFERENCES, "en"):
         assert comparison.p_value == 1
-        assert comparison.verdict == "no significant difference"
+        assert comparison.verdict == "not significant"
         assert comparison.baseline == comparison.other
 
 
 def test_equally_good_systems_do_not_differ() -> None:
     twin = GOOD[:100] + damaged(REFERENCES, 0.1, seed=2)[100:]
     for comparison in compare(GOOD, twin, REFERENCES, "en"):
-        assert comparison.verdict == "no significant difference"
+        assert comparison.verdict == "not significant"
 
 
 def test_a_damaged_system_is_worse_and_its_original_better() -> None:

@@ -166,22 +166,23 @@ class TestTranslateProcess:
             done = subprocess.run(["sh", "-c", script], stdin=text, capture_output=True, check=True)
         assert (done.stdout.count(b"\n"), done.stderr) == (1, b"")
 
-    def test_progress_goes_to_the_terminal_and_nothing_else_does(self, trained, tmp_path):
-        (tmp_path / "text").write_text("a line\n" * 200)
+    def test_progress_goes_to_the_terminal_and_nothing_else_does(self, trained):
         ours, theirs = pty.openpty()
-        command = [*PROCESS, "translate", trained / "run", tmp_path / "text"]
+        command = [*PROCESS, "translate", trained / "run", trained / "test.en"]
         done = subprocess.run(
             command,
             stdout=subprocess.PIPE,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm"},
+            timeout=60,
             check=True,
         )
-        os.close(theirs)
         shown = os.read(ours, 100_000).decode()
+        os.close(theirs)
         os.close(ours)
-        assert done.stdout.count(b"\n") == 200
-        assert len(set(done.stdout.splitlines())) == 1
+        assert done.stdout.decode().splitlines() == Translator.load(trained / "run").translate(
+            lines_of(trained / "test.en")
+        )
         assert "lines" in shown
 
 
@@ -284,19 +285,18 @@ class TestEvaluate:
         assert [found["other"] for found in both] == alone
         assert all(0 <= found["p_value"] <= 1 for found in both)
         table = calque("evaluate", "run", *files[:2], "--baseline", "run").out
-        assert "no significant" in table
+        assert "not significant" in table
 
 
 class TestAverage:
     def test_weights_are_the_mean(self, calque, here):
-        outcome = calque("average", "run", "--last", 3)
+        outcome = calque("average", "run", "--last", 2)
         assert outcome.code == 0, outcome.err
-        steps = sorted((here / "run/checkpoints").iterdir())
-        assert len(steps) == 3
+        steps = sorted((here / "run/checkpoints").iterdir())[-2:]
         assert all(step.name in outcome.out for step in steps)
         saved = [load_tensors(step / "model.safetensors") for step in steps]
         for name, mean in load_tensors(here / "run-average/model.safetensors").items():
-            torch.testing.assert_close(mean, sum(weights[name] for weights in saved) / 3)
+            torch.testing.assert_close(mean, sum(weights[name] for weights in saved) / 2)
 
     def test_the_best_make_a_run_too(self, calque, here):
         assert calque("average", "run", "--best", 2, "--out", "made").code == 0

@@ -15,6 +15,7 @@ from calque import checkpoint
 from calque.config import CalqueError
 from calque.recipe import make_recipe
 from calque.training import loop, progress, state
+from calque.training.course import Course
 from calque.training.step import Stepper
 
 JOB = json.loads(globals()["job"])
@@ -29,6 +30,7 @@ PLACES = {
     "remove": (shutil, "rmtree"),
     "unlink": (os, "unlink"),
     "log": (progress.Report, "_log"),
+    "epoch": (Course, "forget"),
 }
 
 
@@ -78,8 +80,7 @@ def main():
     log = os.open(JOB["log"], os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False
     state.LOG_EVERY = progress.LOG_EVERY = 5

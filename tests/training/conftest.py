@@ -3,12 +3,13 @@
 Real processes are killed by real signals. They come from a server that has imported torch once.
 """
 
+import io
 import json
 import multiprocessing
 import os
 import runpy
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from calque.demo.grammar import write_corpus
 from calque.recipe import Recipe, make_recipe
@@ -31,6 +33,12 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@pytest.fixture
+def console() -> Console:
+    """What is printed stays in `console.file`."""
+    return Console(file=io.StringIO(), width=200)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of generated pairs: train, valid and test as .en and .de."""
@@ -39,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(corpus: Path) -> Callable[..., Recipe]:
     """Makes a recipe for the corpus; the keywords are sections and what to change in them."""
 
@@ -89,38 +97,57 @@ class Child:
         assert self.process.exitcode is not None, f"hangs after: {self.printed}"
         return self.process.exitcode
 
+    def wait_for(self, text: str) -> None:
+        """Return when it has printed `text`."""
+        end = time.monotonic() + SECONDS
+        while text not in self.printed:
+            assert time.monotonic() < end, f"does not say {text!r}, but: {self.printed}"
+            time.sleep(0.01)
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
     @property
     def printed(self) -> str:
         """What it has written to standard output and standard error so far."""
         return self.log.read_text()
 
 
-@pytest.fixture
-def child(tmp_path: Path) -> Callable[..., Child]:
+@pytest.fixture(scope="session")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Child]]:
     """Starts a training (or resumes one, without a recipe) in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     # torch.optim imports the second one, slowly, for the first optimizer that it makes.
     context.set_forkserver_preload(["calque.training.loop", "torch._dynamo"])
+    logs = tmp_path_factory.mktemp("logs")
     started: list[Child] = []
 
     def start(
-        out: Path, recipe: Recipe | None = None, environment: dict[str, str] | None = None, **job: Any
+        out: Path,
+        recipe: Recipe | None = None,
+        environment: dict[str, str] | None = None,
+        **job: Any,
     ) -> Child:
-        log = tmp_path / f"child-{len(started)}.log"
-        text = recipe.to_toml() if recipe else None
-        environment = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]} | (environment or {})
-        job |= {"out": str(out), "recipe": text, "log": str(log), "environment": environment}
+        log = logs / f"{len(started)}.log"
+        log.touch()
+        shared = {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache")}
+        job |= {
+            "out": str(out),
+            "recipe": recipe.to_toml() if recipe else None,
+            "log": str(log),
+            "environment": shared | (environment or {}),
+        }
         process = context.Process(
             target=runpy.run_path, args=(str(CHILD), {"job": json.dumps(job)}), daemon=True
         )
-        log.touch()
         process.start()
         started.append(Child(process, log))
         return started[-1]
 
-    yield start  # pyright: ignore[reportReturnType]
+    yield start
     for one in started:
-        with suppress(ValueError):
-            one.process.kill()
-            one.process.join()
-            one.process.close()
+        one.process.kill()
+        one.process.join()
+        one.process.close()

@@ -1,7 +1,8 @@
 """A training that is killed and resumed ends as the one that was never killed: bit by bit."""
 
 import json
-import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from calque.config import CalqueError
 from calque.training.loop import resume, train
 
 THOROUGH = {
-    "tokenizer": {"sampling": 0.1},
     "training": {
         "precision": "bf16",
         "batch_tokens": 300,
@@ -27,9 +27,36 @@ THOROUGH = {
 }
 PLAIN = {
     "tokenizer": {"kind": "words", "vocab_size": 200, "vocabulary": "separate"},
-    "training": {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine"},
+    "training": {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine", "save_every": 1},
 }
+SAMPLED = {"tokenizer": {"sampling": 0.1}, "training": {"max_steps": 50, "save_every": 7}}
 TIMES = ("seconds", "tokens_per_second")
+DEATHS = {
+    "making the run folder": [
+        {"die_at": [["flush"], 2]},
+        {"die_at": [["rename"], 1]},
+        {"die_at": [["step"], 1]},
+    ],
+    "between saved steps": [{"die_at": [["step"], number]} for number in (4, 9, 9, 7)],
+    "validating, saving and removing": [
+        {"die_half_written": 1},
+        {"die_half_written": 3},
+        {"die_at": [["validation"], 2]},
+        {"die_at": [["flush"], 7]},
+        {"die_at": [["replace"], 4]},
+        {"die_at": [["rename"], 3]},
+        {"die_at": [["remove"], 2]},
+        {"die_at": [["unlink"], 3]},
+        {"die_at": [["log"], 4]},
+    ],
+    "publishing": [
+        {"die_at": [["publish"], 1]},
+        {"die_at": [["validation"], 1, "publish"]},
+        {"die_at": [["flush"], 1, "publish"]},
+        {"die_at": [["replace"], 1, "publish"]},
+        {"die_at": [["replace"], 2, "publish"]},
+    ],
+}
 
 
 def content(run: Path) -> dict[str, object]:
@@ -53,48 +80,146 @@ def _without_times(record):
 
 
 @pytest.fixture
-def live(child, tmp_path):
-    """Lets a run begin, or go on, until it ends or dies; its exit code."""
+def killed(child, tmp_path):
+    """What a run holds in the end that has died all these deaths, each of them for certain."""
 
-    def live(name, recipe, **job):
-        out = tmp_path / name
-        return child(out, None if out.exists() else recipe, **job).wait()
+    def run(recipe, deaths):
+        out = tmp_path / "killed"
+        for death in deaths:
+            assert child(out, None if out.exists() else recipe, **death).wait() == -signal.SIGKILL
+        assert child(out, None if out.exists() else recipe).wait() == 0
+        return content(out)
 
-    return live
+    return run
 
 
-DEATHS = {
-    "while the run folder is made": [
-        {"die_at": [["flush"], 2]},
-        {"die_at": [["rename"], 1]},
-        {"die_at": [["step"], 1]},
-    ],
-    "between saved steps": [{"die_at": [["step"], number]} for number in (4, 9, 9, 7)],
-    "while it validates, saves and removes": [
-        {"die_half_written": 1},
-        {"die_half_written": 3},
-        {"die_at": [["validation"], 2]},
-        {"die_at": [["flush"], 7]},
-        {"die_at": [["replace"], 4]},
-        {"die_at": [["rename"], 3]},
-        {"die_at": [["remove"], 2]},
-        {"die_at": [["unlink"], 3]},
-    ],
-    "while it publishes": [
-        {"die_at": [["publish"], 1]},
-        {"die_at": [["validation"], 1, "publish"]},
-        {"die_at": [["flush"], 1, "publish"]},
-        {"die_at": [["replace"], 1, "publish"]},
-        {"die_at": [["replace"], 2, "publish"]},
-    ],
-}
+@pytest.fixture(scope="module")
+def never_killed(child, tmp_path_factory):
+    """What a run holds that nothing has happened to."""
+    known = {}
+
+    def run(recipe):
+        text = recipe.to_toml()
+        if text not in known:
+            out = tmp_path_factory.mktemp("whole") / "run"
+            assert child(out, recipe).wait() == 0
+            known[text] = content(out)
+        return known[text]
+
+    return run
 
 
 @pytest.mark.parametrize("deaths", DEATHS.values(), ids=DEATHS.keys())
-def test_killed_again_and_again(deaths, live, tiny, tmp_path):
+def test_killed_while(deaths, tiny, killed, never_killed):
     recipe = tiny(**THOROUGH)
-    assert live("whole", recipe) == 0
-    for death in deaths:
-        assert live("killed", recipe, **death) == -signal.SIGKILL, death
-    assert live("killed", recipe) == 0
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert killed(recipe, deaths) == never_killed(recipe)
+
+
+def test_killed_at_any_step_with_other_parts(tiny, killed, never_killed):
+    recipe = tiny(**PLAIN)
+    deaths = [{"die_at": [["step"], number]} for number in (2, 3, 6, 1, 10)]
+    assert killed(recipe, deaths) == never_killed(recipe)
+
+
+def test_killed_with_subword_sampling(tiny, killed, never_killed):
+    recipe = tiny(**SAMPLED)
+    # In the first epoch, while the second is segmented, in the second, and in the third.
+    deaths = [
+        {"die_at": [["step"], 10]},
+        {"die_at": [["flush"], 1, "epoch"]},
+        {"die_at": [["step"], 20]},
+        {"die_at": [["remove"], 1, "epoch"]},
+    ]
+    assert killed(recipe, deaths) == never_killed(recipe)
+
+
+def test_other_seeds_end_otherwise(tiny, never_killed):
+    ends = [never_killed(tiny(training={"seed": seed}))["model.safetensors"] for seed in (1, 2)]
+    assert ends[0] != ends[1]
+
+
+@pytest.fixture(scope="module")
+def broken_off(child, tiny, tmp_path_factory):
+    """A run that was killed after its first checkpoint."""
+    out = tmp_path_factory.mktemp("broken-off") / "run"
+    assert child(out, tiny(), die_at=[["step"], 9]).wait() == -signal.SIGKILL
+    return out
+
+
+@pytest.fixture
+def run(broken_off, tmp_path):
+    return shutil.copytree(broken_off, tmp_path / "run")
+
+
+def test_another_recipe_is_refused_by_its_keys(run, tiny):
+    changed = tiny(training={"learning_rate": 0.02}, decoding={"max_length": 30})
+    expected = "training.learning_rate, decoding.max_length"
+    with pytest.raises(CalqueError, match=f"changed since this run began, in {expected}"):
+        resume(run, changed)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_other_data_are_refused(split, child, tiny, corpus, tmp_path):
+    data = shutil.copytree(corpus, tmp_path / "corpus")
+    pair = [str(data / f"{split}.en"), str(data / f"{split}.de")]
+    out = tmp_path / "out"
+    recipe = tiny(data={split: pair}, training={"max_steps": 50})
+    assert child(out, recipe, die_at=[["step"], 9]).wait() == -signal.SIGKILL
+    with (data / f"{split}.en").open("a") as file:
+        file.write("One more line.\n")
+    with (data / f"{split}.de").open("a") as file:
+        file.write("Eine Zeile mehr.\n")
+    with pytest.raises(CalqueError, match=f"the {split} data have changed"):
+        resume(out)
+
+
+def test_a_folder_that_holds_a_run_is_refused(run, tiny):
+    before = content(run)
+    with pytest.raises(CalqueError, match="already holds a run"):
+        train(tiny(), run)
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "training.json"])
+@pytest.mark.parametrize("damage", ["removed", "cut off", "altered"])
+def test_a_damaged_checkpoint_is_named(name, damage, run):
+    file = run / "checkpoints" / "step-00000006" / name
+    whole = bytearray(file.read_bytes())
+    if damage == "removed":
+        file.unlink()
+    elif damage == "cut off":
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        whole[len(whole) // 2] ^= 1
+        file.write_bytes(whole)
+    with pytest.raises(CalqueError, match=re.escape(str(file))):
+        resume(run)
+
+
+def test_other_processes_than_before_are_refused(run, child):
+    others = {"RANK": "0", "WORLD_SIZE": "1"}
+    checkpoint = run / "checkpoints" / "step-00000006"
+    state = json.loads((checkpoint / "training.json").read_text())
+    assert state["world_size"] == 1
+    write_state(checkpoint, {**state, "world_size": 2})
+    resumed = child(run, environment=others)
+    assert resumed.wait() == 2
+    assert "was trained by 2 processes, now there are 1" in resumed.printed
+
+
+def write_state(checkpoint, state):
+    from calque.checkpoint import write_manifest
+
+    (checkpoint / "training.json").write_text(json.dumps(state))
+    (checkpoint / "manifest.json").unlink()
+    write_manifest(checkpoint)
+
+
+def test_a_run_that_has_ended_stays_as_it_is(child, tiny, tmp_path):
+    out = tmp_path / "out"
+    assert child(out, tiny(training={"max_steps": 3})).wait() == 0
+    before = content(out)
+    again = child(out)
+    assert again.wait() == 0
+    assert "has been trained to its end" in again.printed
+    assert content(out) == before

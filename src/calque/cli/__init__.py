@@ -179,20 +179,24 @@ def evaluate(
     """
     from calque.checkpoint import RunFolder
     from calque.cli.arguments import two_files
-    from calque.evaluation.evaluate import compare_runs, evaluate_run
+    from calque.evaluation.evaluate import compare_runs, evaluate_run, read_evaluation_pairs
     from calque.evaluation.metrics import comparison_table, score_table
     from calque.translator import Translator
 
     (corpus,) = two_files((source, reference))
+    pairs = read_evaluation_pairs(corpus)
     language = RunFolder(run).recipe.data.target_language
     translator = Translator.load(run, device=_device())
-    with Console(stderr=True).status("translating"):
+    errors = Console(stderr=True)
+    for reason, number in pairs.left_out.items():
+        errors.print(f"left out: {number:,} {reason}", highlight=False)
+    with errors.status("translating"):
         if baseline is None:
-            result = evaluate_run(translator, corpus, language)
+            result = evaluate_run(translator, pairs, language)
             table = score_table(result)
         else:
             other = Translator.load(baseline, device=_device())
-            result = compare_runs(other, translator, corpus, language)
+            result = compare_runs(other, translator, pairs, language)
             table = comparison_table(result)
     if as_json:
         out.print_json(data=[asdict(metric) for metric in result])

@@ -46,7 +46,7 @@ def translate_lines(translator: Translator, file: Path | None, n_best: int, scor
         found = (translator.n_best([line])[0] for line in lines)
     else:
         found = translator.stream(lines)
-        if console.is_terminal and not sys.stdout.isatty():
+        if console.is_terminal and not Console().is_terminal:
             found = _counted(found, console)
     for number, translations in enumerate(found, start=1):
         if scores:

@@ -1,6 +1,7 @@
 """How well a run translates a corpus; of two runs, whether they differ."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 from calque.config import CalqueError
 from calque.evaluation.metrics import Comparison, Metric, compare, evaluate
@@ -9,33 +10,43 @@ from calque.text.data import CorpusConfig
 from calque.translator import Translator
 
 
-def evaluate_run(
-    translator: Translator, corpus: CorpusConfig, language: str | None
-) -> list[Metric]:
-    """BLEU, chrF2 and TER of the translations of a corpus.
+@dataclass(frozen=True)
+class EvaluationPairs:
+    """Sources and references to evaluate on, line by line."""
 
-    `language` is the target's BCP 47 code. Raises CalqueError for what cannot be read.
-    """
-    sources, references = whole_pairs(corpus)
-    return evaluate(translator.translate(sources), references, language)
+    sources: list[str]
+    references: list[str]
+    left_out: Counter[str]
+    """Pairs that are none, by reason; training leaves out the same."""
+
+
+def read_evaluation_pairs(corpus: CorpusConfig) -> EvaluationPairs:
+    """The pairs of a corpus. Raises CalqueError for what cannot be read, or when there are none."""
+    pairs = EvaluationPairs([], [], Counter())
+    for pair in read_pairs(corpus, pairs.left_out):
+        if not pair.source.strip():
+            pairs.left_out["empty source"] += 1
+        elif not pair.target.strip():
+            pairs.left_out["empty target"] += 1
+        else:
+            pairs.sources.append(pair.source)
+            pairs.references.append(pair.target)
+    if not pairs.sources:
+        raise CalqueError(f"{corpus.source} and {corpus.target}: no pair to evaluate on")
+    return pairs
+
+
+def evaluate_run(
+    translator: Translator, pairs: EvaluationPairs, language: str | None
+) -> list[Metric]:
+    """BLEU, chrF2 and TER of the translations; `language` is the target's BCP 47 code."""
+    hypotheses = translator.translate(pairs.sources)
+    return evaluate(hypotheses, pairs.references, language)
 
 
 def compare_runs(
-    baseline: Translator, other: Translator, corpus: CorpusConfig, language: str | None
+    baseline: Translator, other: Translator, pairs: EvaluationPairs, language: str | None
 ) -> list[Comparison]:
     """Both systems' metrics, and whether `other` differs from `baseline`; see `compare`."""
-    sources, references = whole_pairs(corpus)
-    return compare(baseline.translate(sources), other.translate(sources), references, language)
-
-
-def whole_pairs(corpus: CorpusConfig) -> tuple[list[str], list[str]]:
-    """Sources and references of a corpus; as in training, a pair with an empty side is no pair."""
-    pairs = [
-        (pair.source, pair.target)
-        for pair in read_pairs(corpus, Counter())
-        if pair.source.strip() and pair.target.strip()
-    ]
-    if not pairs:
-        raise CalqueError(f"{corpus.source} and {corpus.target}: no pair to evaluate on")
-    sources, references = zip(*pairs, strict=True)
-    return list(sources), list(references)
+    systems = baseline.translate(pairs.sources), other.translate(pairs.sources)
+    return compare(*systems, pairs.references, language)

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
@@ -62,7 +65,7 @@ class Comparison:
     def verdict(self) -> str:
         """Whether `other` is better or worse than the baseline, where that is significant."""
         if self.p_value >= 0.05:
-            return "no significant difference"
+            return "not significant"
         gain = self.other.score - self.baseline.score
         return "better" if (gain < 0) == (self.other.name == "TER") else "worse"
 
@@ -104,18 +107,17 @@ def compare(
     ]
 
 
-def score_table(metrics: Sequence[Metric]) -> Table:
-    """The metrics of one system for a terminal."""
-    table = Table("metric", "score (95 % interval)")
-    table.add_column("signature", overflow="fold")
+def score_table(metrics: Sequence[Metric]) -> Group:
+    """The metrics of one system for a terminal, and how each was computed."""
+    table = Table("metric", "score (95 % interval)", box=SIMPLE)
     for metric in metrics:
-        table.add_row(_label(metric), _score(metric), metric.signature)
-    return table
+        table.add_row(_label(metric), _score(metric))
+    return Group(table, *(Text(metric.signature) for metric in metrics))
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Two systems side by side for a terminal; the verdict is about the second."""
-    table = Table("metric", "baseline (95 % interval)", "other (95 % interval)", "p", "other is")
+    table = Table("metric", "baseline", "other", "p", "difference", box=SIMPLE, pad_edge=False)
     for comparison in comparisons:
         table.add_row(
             _label(comparison.baseline),
@@ -193,4 +195,4 @@ def _label(metric: Metric) -> str:
 
 
 def _score(metric: Metric) -> str:
-    return f"{metric.score:.2f} ({metric.low:.2f} to {metric.high:.2f})"
+    return f"{metric.score:.2f} ({metric.low:.2f}–{metric.high:.2f})"

@@ -46,10 +46,7 @@ class Processes:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module, with its gradients averaged over the processes."""
-        if self.world_size == 1:
-            return module
-        # The buffers are constants, alike everywhere.
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module) if self.world_size > 1 else module
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes."""

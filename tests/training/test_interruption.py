@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM, sent to a process that trains."""
+
+import re
+import signal
+
+import pytest
+
+SLOW = {"max_steps": 100_000, "validate_every": 100_000, "save_every": 100_000}
+FIRST_STEPS = (
+    "real = progress.Report.stepped\n"
+    "def stepped(self, state, result):\n"
+    "    real(self, state, result)\n"
+    "    if state.step == 3: print('has begun')\n"
+    "progress.Report.stepped = stepped\n"
+)
+LONG_VALIDATION = (
+    "import time\n"
+    "def validate(*_):\n"
+    "    print('has begun')\n"
+    "    time.sleep(1000)\n"
+    "loop.validate = validate\n"
+)
+
+
+@pytest.fixture
+def begun(child, tiny, tmp_path):
+    """A training that is under way."""
+
+    def begun(before=FIRST_STEPS, **changes):
+        training = child(tmp_path / "run", tiny(training=SLOW | changes), before=before)
+        training.wait_for("has begun")
+        return training
+
+    return begun
+
+
+def saved(run):
+    return [folder.name for folder in sorted((run / "checkpoints").iterdir())]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_saves_and_says_how_to_go_on(number, begun, child, tmp_path):
+    training = begun()
+    training.send(number)
+    assert training.wait() == 130
+    message = re.search(r"(SIG\w+): saved at step ([\d,]+); go on with: (.*)", training.printed)
+    assert message is not None, training.printed
+    assert message[1] == number.name
+    assert message[3] == f"calque train --resume --out {tmp_path / 'run'}"
+    step = int(message[2].replace(",", ""))
+    assert step >= 3
+    assert saved(tmp_path / "run") == [f"step-{step:08d}"]
+    later = FIRST_STEPS.replace("== 3", f"== {step + 2}")
+    resumed = child(tmp_path / "run", before=later)
+    resumed.wait_for("has begun")
+    resumed.send(number)
+    assert resumed.wait() == 130
+    assert int(saved(tmp_path / "run")[0][-8:]) >= step + 2
+
+
+def test_is_heard_at_once(begun):
+    training = begun(LONG_VALIDATION, validate_every=2)
+    training.send(signal.SIGTERM)
+    training.wait_for("saving after this step; Ctrl-C to leave without")
+    assert training.process.is_alive()
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_ctrl_c_leaves_at_once(first, begun, tmp_path):
+    training = begun(LONG_VALIDATION, validate_every=2)
+    training.send(first)
+    training.wait_for("saving after this step")
+    training.send(signal.SIGINT)
+    assert training.wait() == 1
+    assert "KeyboardInterrupt" in training.printed
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_ctrl_c_before_training_leaves_no_run_folder(child, tiny, tmp_path):
+    before = (
+        "import time\n"
+        "def prepare_corpora(*_):\n"
+        "    print('has begun')\n"
+        "    time.sleep(1000)\n"
+        "loop.prepare_corpora = prepare_corpora\n"
+    )
+    training = child(tmp_path / "run", tiny(), before=before)
+    training.wait_for("has begun")
+    training.send(signal.SIGINT)
+    assert training.wait() == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,71 @@
+"""From the files of a recipe to token stores, and what is said on the way."""
+
+import io
+import shutil
+
+import pytest
+from rich.console import Console
+
+from calque.config import CalqueError
+from calque.training.preparation import (
+    changed_split,
+    describe,
+    learn_tokenizers,
+    prepare_corpora,
+    show,
+)
+
+
+def test_counts_what_was_read_and_what_was_left_out(tiny, corpus, tmp_path, console):
+    data = shutil.copytree(corpus, tmp_path / "corpus")
+    with (data / "train.en").open("a") as source, (data / "train.de").open("a") as target:
+        source.write("\nword " * 2 + "long " * 300 + "\n")
+        target.write("leer\nWort\nlang\n")
+    pair = [str(data / "train.en"), str(data / "train.de")]
+    recipe = tiny(data={"train": pair})
+    tokenizers = learn_tokenizers(recipe, console)
+    description = describe(prepare_corpora(recipe, tokenizers, console), recipe)
+    assert description["train"]["pairs"] == 161
+    assert description["train"]["left_out"] == {"empty source": 1, "source over 256 tokens": 1}
+    assert description["valid"]["pairs"] == 8
+    assert 0 < description["padding"] < 0.5
+    show(description, console)
+    assert "train: 161 pairs" in console.file.getvalue()
+    assert "left out: 1 empty source, 1 source over 256 tokens" in console.file.getvalue()
+
+
+def test_validation_pairs_are_never_left_out(tiny, corpus, tmp_path, console):
+    data = shutil.copytree(corpus, tmp_path / "corpus")
+    (data / "valid.en").write_text("long " * 300 + "\n")
+    (data / "valid.de").write_text("kurz\n")
+    recipe = tiny(data={"valid": [str(data / "valid.en"), str(data / "valid.de")]})
+    tokenizers = learn_tokenizers(recipe, console)
+    assert len(prepare_corpora(recipe, tokenizers, console).valid) == 1
+
+
+def test_data_that_are_the_same_have_not_changed(tiny, console):
+    recipe = tiny()
+    tokenizers = learn_tokenizers(recipe, console)
+    description = describe(prepare_corpora(recipe, tokenizers, console), recipe)
+    assert changed_split(recipe, tokenizers, description) == ""
+    assert changed_split(tiny(data={"max_length": 20}), tokenizers, description) == "train"
+
+
+def test_a_terminal_sees_how_many_pairs_have_been_read(tiny, monkeypatch):
+    monkeypatch.setattr("calque.training.preparation.SHOW_EVERY", 20)
+    terminal = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    updates = []
+    monkeypatch.setattr("rich.status.Status.update", lambda _, text, **__: updates.append(text))
+    recipe = tiny()
+    prepare_corpora(recipe, learn_tokenizers(recipe, terminal), terminal)
+    assert updates[:2] == [f"learning the tokenizer: {number} pairs" for number in (20, 40)]
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(
+    tiny, tmp_path, monkeypatch, console
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    recipe = tiny()
+    with pytest.raises(CalqueError, match=r"file/calque: cannot be written"):
+        prepare_corpora(recipe, learn_tokenizers(recipe, console), console)
