@@ -58,7 +58,7 @@ def demo_recipe(corpus: Path) -> Recipe:
         },
         "training": {
             "max_steps": 900,
-            "max_minutes": 1.5,
+            "max_minutes": 1.4,
             "batch_tokens": 2048,
             "validate_every": 150,
             "save_every": 300,

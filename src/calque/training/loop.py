@@ -131,8 +131,8 @@ class _Training:
             self.report = Report(run.path, self.config, self.state, console)
             size = sum(p.numel() for p in self.model.parameters())
             self.report.note(
-                f"model: {size:,} parameters; training on {device.type} in "
-                f"{'bf16' if bf16 else 'float32'}; run folder {run.path}"
+                f"model: {size:,} parameters, on {device.type} in "
+                f"{'bf16' if bf16 else 'float32'}, into {run.path}"
             )
 
     def run(self) -> bool:
@@ -221,23 +221,22 @@ class _Training:
         """Put the best weights, or the mean of the last if it is better, to the top."""
         shutil.rmtree(self.course.segmentations, ignore_errors=True)
         weights, what = load_best(self.run_folder, self.state), "best"
-        if self.config.average > 1:
-            mean = self._mean_if_better()
-            weights, what = (mean, "averaged") if mean else (weights, what)
+        last = self.run_folder.checkpoints()[-self.config.average :]
+        if len(last) > 1 and (mean := self._mean_if_better(last)):
+            weights, what = mean, "averaged"
         self.run_folder.publish(weights)
         self.report.note(
             f"done: {self.state.step:,} steps in {clock(self.state.seconds)}; {what} weights in "
             f"{self.run_folder.path / MODEL}"
         )
 
-    def _mean_if_better(self) -> dict[str, torch.Tensor] | None:
-        files = [f / MODEL for f in self.run_folder.checkpoints()[-self.config.average :]]
-        mean = average(files)
+    def _mean_if_better(self, checkpoints: list[Path]) -> dict[str, torch.Tensor] | None:
+        mean = average([checkpoint / MODEL for checkpoint in checkpoints])
         self.model.load_state_dict(mean)
         score, validation = self._score()
         better = score > self.state.best[0][0]
         self.report.note(
-            f"mean of the last {len(files)} checkpoints: validation loss {validation.loss:.3f}, "
+            f"mean of the last {len(checkpoints)} checkpoints: validation loss {validation.loss:.3f}, "
             f"BLEU {validation.bleu:.2f}{': better than the best' if better else ''}"
         )
         return mean if better else None

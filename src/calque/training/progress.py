@@ -57,12 +57,12 @@ class Report(Silence):
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:.0f} % · {task.fields[facts]}"),
+            TextColumn("{task.percentage:.0f} %{task.fields[left]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task(_at(state), total=1.0, facts="")
+        self.task = self.bar.add_task(_at(state), total=1.0, left="")
         self.bar.start()
         self.bleu = ""
         self.last_print = time.monotonic()
@@ -73,10 +73,11 @@ class Report(Silence):
         share, left = progress(state, self.config)
         speed = self.tokens / max(1e-9, time.monotonic() - self.start)
         loss = state.recent_loss / state.recent_tokens
-        facts = f"{clock(left)} left · loss {loss:.3f}{self.bleu} · {speed:,.0f} tokens/s"
-        self.bar.update(self.task, description=_at(state), completed=share, facts=facts)
+        facts = f"{_at(state)} · loss {loss:.3f} · {speed:,.0f} tokens/s{self.bleu}"
+        rest = f" · {clock(left)} left"
+        self.bar.update(self.task, description=facts, completed=share, left=rest)
         if not self.console.is_terminal and time.monotonic() - self.last_print > PRINT_EVERY:
-            self.note(f"{_at(state)} · {share:.0%} · {facts}")
+            self.note(f"{facts} · {100 * share:.0f} %{rest}")
         if state.step % LOG_EVERY == 0:
             self._log(
                 state,
@@ -88,7 +89,7 @@ class Report(Silence):
             self._restart_clock()
 
     def validating(self, state: TrainingState) -> None:
-        self.bar.update(self.task, description=f"{_at(state)}, validating")
+        self.bar.update(self.task, description=f"{_at(state)} · validating")
 
     def validated(self, state: TrainingState, validation: Validation, new_best: bool) -> None:
         self._log(
@@ -98,10 +99,10 @@ class Report(Silence):
             valid_bleu=validation.bleu,
         )
         self.bleu = f" · BLEU {validation.bleu:.1f}"
+        when = f"{clock(state.seconds)}, epoch {state.epoch + 1}"
         self.note(
-            f"{_at(state)} ({clock(state.seconds)}, epoch {state.epoch + 1}): validation "
-            f"loss {validation.loss:.3f}, perplexity {validation.perplexity:.2f}, "
-            f"BLEU {validation.bleu:.2f}{' · best so far' if new_best else ''}"
+            f"{_at(state)} ({when}) · validation loss {validation.loss:.3f} · "
+            f"BLEU {validation.bleu:.2f}{' · best' if new_best else ''}"
         )
         self._restart_clock()
 
