@@ -146,6 +146,9 @@ class RunFolder:
         """Open a run folder. Raises CalqueError when a file is missing, cut off or altered."""
         self.path = path
         hashes = check_manifest(path)
+        for name in (RECIPE, PREPARATION):
+            if name not in hashes:
+                raise CalqueError(f"{path / MANIFEST}: damaged; it does not list {name}")
         self.finished = MODEL in hashes
         self.recipe: Recipe = make_recipe(read_toml(path / RECIPE), str(path / RECIPE))
         self.preparation: dict[str, Any] = json.loads((path / PREPARATION).read_bytes())
@@ -153,11 +156,17 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, recipe: Recipe, tokenizers: Tokenizers, preparation: Mapping[str, Any]
+        cls,
+        path: Path,
+        recipe: Recipe,
+        tokenizers: Tokenizers,
+        preparation: Mapping[str, Any],
+        weights: Mapping[str, Tensor] | None = None,
     ) -> "RunFolder":
         """Begin a run folder; `preparation` tells what became of the data.
 
-        Raises CalqueError when something is there already, or when it cannot be written.
+        With `weights`, it is the folder of a finished run. Raises CalqueError when something is
+        there already, or when it cannot be written.
         """
         refuse_occupied(path)
         with whole_folder(path.resolve()) as part:
@@ -165,6 +174,8 @@ class RunFolder:
             (part / TOKENIZER).mkdir()
             tokenizers.save(part / TOKENIZER)
             (part / PREPARATION).write_text(json.dumps(preparation, indent=2), encoding="utf-8")
+            if weights is not None:
+                save_tensors(part / MODEL, weights)
             write_manifest(part)
         return cls(path)
 
@@ -217,7 +228,7 @@ def refuse_occupied(path: Path) -> None:
         raise CalqueError(f"{path}: is the current folder; name one that can be made")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         held = "a run" if (path / RECIPE).is_file() else "something else"
-        raise CalqueError(f"{path}: already holds {held}; choose another folder, or --resume it")
+        raise CalqueError(f"{path}: already holds {held}; choose another folder")
 
 
 def load_weights(model: Transformer, path: Path) -> None:

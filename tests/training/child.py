@@ -81,7 +81,6 @@ def main():
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-    import faulthandler; faulthandler.dump_traceback_later(12, file=open(JOB["log"]+".dump","w"))
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False
     state.LOG_EVERY = progress.LOG_EVERY = 5

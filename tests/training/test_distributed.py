@@ -1,11 +1,13 @@
 """Two processes, each with half the token budget, train as one does."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -27,9 +29,13 @@ LATE = (
 
 
 def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
+    # Below the ports that systems give to whoever connects: a process that tries to connect before
+    # the other listens may be given the very port that it tries, and then meets itself.
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return str(port)
+    raise OSError("no free port")
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def average(
     chosen = kept[-number:]
     mean = mean_of([checkpoint / MODEL for checkpoint in chosen])
     folder = folder or run.with_name(f"{run.name}-average")
-    RunFolder.create(folder, whole.recipe, whole.tokenizers, whole.preparation).publish(mean)
+    RunFolder.create(folder, whole.recipe, whole.tokenizers, whole.preparation, mean)
     print(f"{folder}: mean of {', '.join(checkpoint.name for checkpoint in chosen)}")
 
 

@@ -2,8 +2,9 @@
 
 import os
 import signal
-import sys
 from types import FrameType, TracebackType
+
+STDERR = 2
 
 
 class Interruption:
@@ -32,5 +33,5 @@ class Interruption:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not self.asked and not self.quiet:
             # Not print: the signal may have come in the middle of one.
-            os.write(sys.stderr.fileno(), b"\nsaving after this step; Ctrl-C to leave without\n")
+            os.write(STDERR, b"\nsaving after this step; Ctrl-C to leave without\n")
         self.name = signal.Signals(number).name

@@ -236,8 +236,8 @@ class _Training:
         score, validation = self._score()
         better = score > self.state.best[0][0]
         self.report.note(
-            f"mean of the last {len(checkpoints)} checkpoints: validation loss {validation.loss:.3f}, "
-            f"BLEU {validation.bleu:.2f}{': better than the best' if better else ''}"
+            f"mean of the last {len(checkpoints)} checkpoints · validation loss "
+            f"{validation.loss:.3f} · BLEU {validation.bleu:.2f}{' · best' if better else ''}"
         )
         return mean if better else None
 
