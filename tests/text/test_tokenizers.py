@@ -175,6 +175,23 @@ def test_training_twice_gives_the_same_file(tmp_path: Path) -> None:
     assert len(set(first.values())) == len(TOKENIZERS)
 
 
+def segmentations() -> list[list[list[list[int]]]]:
+    tokenizers = [TOKENIZERS[kind].train(corpus(), SIZES[kind]) for kind in ("bpe", "unigram")]
+    return [tokenizer.sample(corpus()[:20], 0.3, seed=7) for tokenizer in tokenizers]
+
+
+def test_another_process_draws_the_same_segmentations() -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_tokenizers import segmentations\n"
+        "print(segmentations())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(segmentations())
+
+
 def test_training_in_another_process_gives_the_same_file(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"

@@ -1,7 +1,9 @@
 """One process or several: the thin part of torch.distributed that training needs."""
 
 import os
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn, TypeVar
@@ -27,8 +29,9 @@ class Processes:
     device: torch.device
 
     @classmethod
-    def join(cls) -> "Processes":
-        """Meet the other processes, if the environment says that there are any."""
+    @contextmanager
+    def meet(cls) -> Iterator["Processes"]:
+        """Meet the other processes, if the environment says that there are any, for the block."""
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
         device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
@@ -37,7 +40,16 @@ class Processes:
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-        return cls(int(os.environ.get("RANK", "0")), world_size, device)
+        try:
+            yield cls(int(os.environ.get("RANK", "0")), world_size, device)
+        except BaseException as error:
+            # A wrapped module that outlives the process group would end it itself, while it holds
+            # Python's lock, and wait for ever for a thread of gloo that wants the same lock.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
 
     @property
     def is_main(self) -> bool:
@@ -80,8 +92,3 @@ class Processes:
     def fail(self, message: str) -> NoReturn:
         """End with what has gone wrong in all processes alike: the main one says it."""
         raise CalqueError(message) if self.is_main else SystemExit(2)
-
-    def leave(self) -> None:
-        """Say goodbye to the others."""
-        if dist.is_initialized():
-            dist.destroy_process_group()

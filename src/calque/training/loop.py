@@ -49,13 +49,10 @@ def train(recipe: Recipe, out: Path, console: Console | None = None) -> bool:
     this together. Raises CalqueError for what the recipe or its data get wrong, before anything
     is written to `out`.
     """
-    processes = Processes.join()
-    console = _console(console, processes)
-    try:
+    with Processes.meet() as processes:
+        console = _console(console, processes)
         processes.from_main(lambda: _begin(recipe, out, console))
         return _Training(RunFolder(out), processes, console).run()
-    finally:
-        processes.leave()
 
 
 def resume(out: Path, recipe: Recipe | None = None, console: Console | None = None) -> bool:
@@ -64,17 +61,14 @@ def resume(out: Path, recipe: Recipe | None = None, console: Console | None = No
     Raises CalqueError when `recipe` is not the one it began with, when its data have changed, or
     when a file of the folder is not as it was written.
     """
-    processes = Processes.join()
-    console = _console(console, processes)
-    try:
+    with Processes.meet() as processes:
+        console = _console(console, processes)
         processes.from_main(lambda: _refuse_changed(out, recipe))
         run = RunFolder(out)
         if run.finished:
             console.print(f"{out}: has been trained to its end", highlight=False)
             return True
         return _Training(run, processes, console).run()
-    finally:
-        processes.leave()
 
 
 def _console(console: Console | None, processes: Processes) -> Console:

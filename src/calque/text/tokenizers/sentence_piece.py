@@ -67,8 +67,11 @@ class SentencePiece:
     @classmethod
     def load(cls, path: Path) -> Self:
         """See `Tokenizer.load`."""
+        model = path.read_bytes()
         try:
-            tokenizer = cls(path.read_bytes())
+            if not model:  # SentencePiece would take it, and crash later
+                raise ValueError
+            tokenizer = cls(model)
         except (RuntimeError, ValueError):
             raise CalqueError(f"{path}: not a SentencePiece model, or damaged") from None
         processor = tokenizer._processor
@@ -94,6 +97,7 @@ class SentencePiece:
         """See `Tokenizer.sample`: BPE-dropout, or unigram sampling over all segmentations."""
         # SentencePiece draws from a generator per thread, which takes the process's seed when the
         # thread first draws. num_threads=1 is one new thread per call, hence a new generator.
+        # (Its versions 0.2.2 and 0.2.3 mix in something of the process: see pyproject.toml.)
         with _SEED_LOCK:
             # The largest 32-bit seed stands for "a random one".
             set_random_generator_seed(seed % (2**32 - 1))
