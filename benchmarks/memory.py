@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py --pairs 1 3 10 --dir /a/folder/with/space
 
-Writes random sentences, then walks through the stages in a process of its own for each size, and
-prints a Markdown table. The peak is of the process so far, `import torch` included.
+Writes random sentences of each size, prepares them stage by stage in one process and trains on
+them in another, and prints a Markdown table. The peak is of that process so far, with the import
+of torch in it.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -24,13 +24,8 @@ from rich.console import Console
 
 from calque.recipe import Recipe, make_recipe
 from calque.text.batching import collate, padding_waste, plan
-from calque.text.corpus import read_pairs
-from calque.text.data import CorpusConfig
-from calque.text.store import TokenStore, prepare
-from calque.text.tokenizers.interface import TokenizerConfig
-from calque.text.tokenizers.pair import Tokenizers
 from calque.training.loop import train
-from calque.training.preparation import cache_folder
+from calque.training.preparation import learn_tokenizers, prepare_corpora
 
 HEADER = """| pairs | stage | seconds | pairs/s | peak resident, MB |
 | ---: | --- | ---: | ---: | ---: |"""
@@ -50,43 +45,44 @@ def generate(folder: Path, num_pairs: int) -> None:
                 file.write(" ".join(random.choices(words, k=random.randint(6, 18))) + "\n")
 
 
-def measure(folder: Path, num_pairs: int) -> None:
-    """Walk through the stages and print a row for each."""
+@contextmanager
+def stage(num_pairs: int, name: str) -> Iterator[None]:
+    """Print a row about the block."""
+    start = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT / 1e6
+    rate = num_pairs / seconds
+    print(f"| {num_pairs:,} | {name} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f} |", flush=True)
 
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT / 1e6
-        rate = num_pairs / seconds
-        print(f"| {num_pairs:,} | {name} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f} |", flush=True)
 
-    corpus = CorpusConfig(source=str(folder / "source"), target=str(folder / "target"))
-
-    def texts() -> Iterator[tuple[str, str]]:
-        return ((pair.source, pair.target) for pair in read_pairs(corpus, Counter()))
-
-    def prepared() -> TokenStore:
-        cache = cache_folder()
-        return prepare([corpus], tokenizers, max_length=256, max_ratio=9.0, cache=cache)
-
-    with stage("learn the tokenizer"):
-        tokenizers = Tokenizers.train(TokenizerConfig(vocab_size=VOCAB_SIZE), texts)
-    with stage("tokenise"):
-        store = prepared()
-    with stage("open what is tokenised"):
-        store = prepared()
-    with stage("plan an epoch"):
-        batches = plan(store.lengths, BATCH_TOKENS, seed=1, epoch=0, weights=store.weights)
-    with stage(f"collate {NUM_BATCHES} batches"):
+def measure_preparation(folder: Path, num_pairs: int) -> None:
+    """Stage by stage, as `calque train` does it."""
+    recipe = _recipe(folder)
+    console = Console(quiet=True)
+    with stage(num_pairs, "learn the tokenizer"):
+        tokenizers = learn_tokenizers(recipe, console)
+    with stage(num_pairs, "tokenise"):
+        store = prepare_corpora(recipe, tokenizers, console).train
+    with stage(num_pairs, "open what is tokenised"):
+        store = prepare_corpora(recipe, tokenizers, console).train
+    with stage(num_pairs, "plan an epoch"):
+        batches = plan(store.lengths, BATCH_TOKENS, seed=1, epoch=0)
+    with stage(num_pairs, f"collate {NUM_BATCHES} batches"):
         for rows in batches[:NUM_BATCHES]:
             collate(store, rows)
-    with stage(f"`calque train`, {NUM_STEPS} steps: learn, reuse what is tokenised, plan, train"):
-        train(_recipe(folder), folder / "run", Console(quiet=True))
     waste = padding_waste(store.lengths, batches)
     size = store.path.stat().st_size / 1e6
     print(f"| {num_pairs:,} | *file {size:,.0f} MB, {waste:.1%} padding* | | | |", flush=True)
+
+
+def measure_training(folder: Path, num_pairs: int) -> None:
+    """The whole of `calque train`, but that the pairs are tokenised already."""
+    with stage(num_pairs, f"`calque train`, {NUM_STEPS} steps, of pairs tokenised before"):
+        train(_recipe(folder), folder / "run", Console(quiet=True))
+
+
+MEASUREMENTS = {"preparation": measure_preparation, "training": measure_training}
 
 
 def _recipe(folder: Path) -> Recipe:
@@ -111,18 +107,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=float, nargs="+", default=[1, 3, 10], help="in millions")
     parser.add_argument("--dir", type=Path, help="where to write; about 0.5 GB per million pairs")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [round(millions * 1e6) for millions in options.pairs]
     if options.measure:
-        measure(options.measure, sizes[0])
+        MEASUREMENTS[options.measure](options.dir, sizes[0])
         return
     print(HEADER, flush=True)
     for millions, num_pairs in zip(options.pairs, sizes, strict=True):
         with tempfile.TemporaryDirectory(dir=options.dir) as folder:
             generate(Path(folder), num_pairs)
-            command = [sys.executable, __file__, "--pairs", str(millions), "--measure", folder]
-            subprocess.run(command, check=True, env={**os.environ, "XDG_CACHE_HOME": folder})
+            command = [sys.executable, __file__, "--pairs", str(millions), "--dir", folder]
+            environment = {**os.environ, "XDG_CACHE_HOME": folder}
+            for name in MEASUREMENTS:
+                subprocess.run([*command, "--measure", name], check=True, env=environment)
 
 
 if __name__ == "__main__":
