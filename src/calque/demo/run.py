@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from calque.checkpoint import refuse_occupied
 from calque.demo.grammar import write_corpus
@@ -25,19 +26,22 @@ def run_demo(folder: Path, console: Console) -> None:
     """
     refuse_occupied(folder)
     corpus = folder.with_name(f"{folder.name}-corpus")
-    console.rule("1. A corpus: English and German, from a grammar")
+    _heading(console, "1. A corpus: English and German, from a grammar")
     write_corpus(corpus, seed=SEED, **PAIRS)
     _show_pairs(corpus, console)
-    console.rule("2. A Transformer learns from it")
+    _heading(console, "2. A Transformer learns from it")
     if not train(demo_recipe(corpus), folder, console):
         return
-    console.rule("3. Sentences it has never seen")
+    _heading(console, "3. Sentences it has never seen")
     translator = Translator.load(folder)
     score = _show_translations(translator, corpus, console)
-    console.rule("4. Where it looked")
+    _heading(console, "4. Where it looked")
     _show_attention(translator, corpus, console)
-    console.rule("Next")
-    console.print(f"BLEU {score:.1f} on {PAIRS['test']} unseen sentences. Run folder: {folder}")
+    _heading(console, "Next")
+    console.print(
+        f"BLEU {score:.1f} on {PAIRS['test']} unseen sentences. Run folder: {folder}",
+        highlight=False,
+    )
     _show_commands(folder, corpus, console)
 
 
@@ -72,6 +76,11 @@ def demo_recipe(corpus: Path) -> Recipe:
     return make_recipe(values, "demo")
 
 
+def _heading(console: Console, title: str) -> None:
+    console.print()
+    console.rule(Text(title, style="bold"), align="left")
+
+
 def _show_pairs(corpus: Path, console: Console) -> None:
     console.print(f"{PAIRS['train']:,} training pairs in {corpus}, such as", highlight=False)
     for source, target in list(zip(*_lines(corpus, "train"), strict=True))[:3]:
@@ -97,7 +106,8 @@ def _show_attention(translator: Translator, corpus: Path, console: Console) -> N
     head = int(seen.weights[layer].amax(dim=-1).mean(dim=-1).argmax())
     console.print(
         f"Each word of the translation (rows) and the source words it was made from: {layer}, "
-        f"head {head}, the most decided of its {len(seen.weights[layer])}."
+        f"head {head}, the most decided of its {len(seen.weights[layer])}.",
+        highlight=False,
     )
     console.print(draw(seen.weights[layer][head], seen.target, seen.source))
 

@@ -43,9 +43,7 @@ class Processes:
         try:
             yield cls(int(os.environ.get("RANK", "0")), world_size, device)
         except BaseException as error:
-            # A wrapped module that outlives the process group would end it itself, while it holds
-            # Python's lock, and wait for ever for a thread of gloo that wants the same lock.
-            traceback.clear_frames(error.__traceback__)
+            _let_go(error)
             raise
         finally:
             if dist.is_initialized():
@@ -92,3 +90,14 @@ class Processes:
     def fail(self, message: str) -> NoReturn:
         """End with what has gone wrong in all processes alike: the main one says it."""
         raise CalqueError(message) if self.is_main else SystemExit(2)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget the wrapped module that the frames of an error still hold.
+
+    If it outlived the process group it would end that itself, holding Python's lock, and so wait
+    for ever for a thread of gloo that waits for the same lock.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
