@@ -172,7 +172,11 @@ def test_a_console_that_is_no_terminal_gets_plain_lines(out, tiny):
     assert lines[-1].startswith("done: 24 steps in 0:")
 
 
-def test_a_terminal_sees_step_loss_speed_and_time_left(out, tiny):
+def test_a_terminal_sees_step_loss_speed_and_time_left(out, tiny, monkeypatch):
+    real = progress.Progress.update
+    monkeypatch.setattr(  # by itself it draws ten times a second
+        progress.Progress, "update", lambda *task, **shown: real(*task, **shown, refresh=True)
+    )
     console = Console(file=io.StringIO(), width=110, force_terminal=True, color_system=None)
     train(tiny(), out, console)
     shown = console.file.getvalue()
