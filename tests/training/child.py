@@ -20,6 +20,9 @@ from calque.training.step import Stepper
 
 JOB = json.loads(globals()["job"])
 
+# What a shell starts in the background is deaf to Ctrl-C, and so is all that it starts in turn.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PLACES = {
     "step": (Stepper, "__call__"),
     "validation": (loop, "validate"),
@@ -83,7 +86,7 @@ def main():
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False
-    state.LOG_EVERY = progress.LOG_EVERY = 5
+    state.LOG_EVERY = progress.LOG_EVERY = 6
     if "die_at" in JOB:
         die_at(*JOB["die_at"])
     if "die_half_written" in JOB:

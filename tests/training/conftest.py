@@ -23,7 +23,7 @@ from calque.demo.grammar import write_corpus
 from calque.recipe import Recipe, make_recipe
 
 CHILD = Path(__file__).with_name("child.py")
-SECONDS = 20  # after so many, a process hangs
+SECONDS = 120  # after so many, a process hangs
 
 
 @pytest.fixture(autouse=True)

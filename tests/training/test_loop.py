@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import resource
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -258,51 +256,6 @@ def test_a_pair_that_is_too_large_is_named(out, tiny, corpus, monkeypatch):
     lines = (corpus / "train.en").read_text().splitlines()
     (ids,) = RunFolder(out).tokenizers.source.encode([lines[named - 1]])
     assert len(ids) + 1 > 60
-
-
-@contextmanager
-def full_disk(after):
-    """No file may grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(out, tiny, monkeypatch):
-    real = loop.save_checkpoint
-
-    def limited(run, stepper, state, config):
-        if state.step < 12:
-            return real(run, stepper, state, config)
-        with full_disk(20_000):
-            return real(run, stepper, state, config)
-
-    monkeypatch.setattr(loop, "save_checkpoint", limited)
-    message = "step-00000012: cannot be written: File too large; what was saved before"
-    with pytest.raises(CalqueError, match=message):
-        train(tiny(), out, quiet())
-    assert steps(out / "checkpoints") == [6]
-    assert not list(out.rglob("*.part"))
-    monkeypatch.undo()
-    assert loop.resume(out, None, quiet())
-
-
-@pytest.mark.parametrize("bytes_left", [0, 300, 5000])
-def test_a_full_disk_leaves_no_run_folder(bytes_left, out, tiny, monkeypatch):
-    train(tiny(training={"max_steps": 1}), out.with_name("fills-the-cache"), quiet())
-    real = loop.RunFolder.create
-
-    def limited(*arguments):
-        with full_disk(bytes_left):
-            return real(*arguments)
-
-    monkeypatch.setattr(loop.RunFolder, "create", limited)
-    with pytest.raises(CalqueError, match=f"{out}: cannot be written: File too large"):
-        train(tiny(), out, quiet())
-    assert [path.name for path in out.parent.iterdir()] == ["fills-the-cache"]
 
 
 @pytest.mark.parametrize(
