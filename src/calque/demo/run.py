@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,9 @@ def run_demo(folder: Path, console: Console) -> None:
     The corpus is written beside it. Raises CalqueError when the folder holds something.
     """
     refuse_occupied(folder)
+    # Matrices as small as these gain little from a second thread, and on a machine that has other
+    # work the threads wait for each other more than they compute.
+    torch.set_num_threads(1)
     corpus = folder.with_name(f"{folder.name}-corpus")
     _heading(console, "1. A corpus: English and German, from a grammar")
     write_corpus(corpus, seed=SEED, **PAIRS)
@@ -61,7 +65,7 @@ def demo_recipe(corpus: Path) -> Recipe:
             "residual": "pre",
         },
         "training": {
-            "max_steps": 900,
+            "max_steps": 700,
             "max_minutes": 1.4,
             "batch_tokens": 2048,
             "validate_every": 150,

@@ -5,15 +5,17 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer, set_random_generator_seed
+import sentencepiece
 
 from calque.config import CalqueError
 from calque.text.tokenizers.errors import vocab_size_error
 from calque.text.tokenizers.excerpt import MAX_LINE, excerpt
 from calque.text.tokenizers.interface import BOS, EOS, PAD, UNK, UNKNOWN
 
+# Untyped: sentencepiece gives its classes their Python names when it is imported.
+_LIBRARY: Any = sentencepiece
 _SEED_LOCK = threading.Lock()
 
 
@@ -30,14 +32,14 @@ class SentencePiece:
 
     def __init__(self, model: bytes) -> None:
         self._model = model
-        self._processor = SentencePieceProcessor(model_proto=model)
+        self._processor = _LIBRARY.SentencePieceProcessor(model_proto=model)
 
     @classmethod
     def train(cls, lines: Iterable[str], vocab_size: int) -> Self:
         """Learn a vocabulary from at most `excerpt.MAX_BYTES` of text; see `Tokenizer.train`."""
         model = io.BytesIO()
         try:
-            SentencePieceTrainer.train(
+            _LIBRARY.SentencePieceTrainer.train(
                 sentence_iterator=iter(excerpt(lines)),
                 model_writer=model,
                 model_type=cls.algorithm,
@@ -100,7 +102,7 @@ class SentencePiece:
         # (Its versions 0.2.2 and 0.2.3 mix in something of the process: see pyproject.toml.)
         with _SEED_LOCK:
             # The largest 32-bit seed stands for "a random one".
-            set_random_generator_seed(seed % (2**32 - 1))
+            _LIBRARY.set_random_generator_seed(seed % (2**32 - 1))
             return self._processor.encode(
                 list(lines), enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
             )
