@@ -14,6 +14,7 @@ from torch import Tensor
 from calque.losses.cross_entropy import Loss
 
 BLOCK = 512  # tokens; with 8,000 words a block of bf16 is 8 MB
+PIECE = 64  # tokens, where several passes over their logits follow each other
 
 
 def projected_loss(
@@ -73,9 +74,9 @@ class _Sums:
         grad = probs = logits.softmax(dim=-1)
         self.normalisers[rows] = normaliser = _normaliser(logits, probs)
         if r_drop:
-            divergence, divergence_grad = _divergence(logits, probs, normaliser)
+            divergence, divergence_grad = _divergence(logits, probs)
             self.divergence += divergence
-            grad = probs + r_drop * divergence_grad
+            grad = torch.add(probs, divergence_grad, alpha=r_drop)
         right = logits.gather(1, self.labels[rows, None]).squeeze(1)
         self.cross_entropy += (normaliser - right.float()).sum()
         self.features_grad[rows] = (grad @ self.weight_low).float()
@@ -98,18 +99,20 @@ def _normaliser(logits: Tensor, probs: Tensor) -> Tensor:
     return logits.amax(dim=-1).float() - probs.amax(dim=-1).float().log()
 
 
-def _divergence(logits: Tensor, probs: Tensor, normaliser: Tensor) -> tuple[Tensor, Tensor]:
+def _divergence(logits: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
     """The divergence of a block's two halves, and its gradient on the logits."""
-    first, second = (logits.float() - normaliser[:, None]).chunk(2)
-    apart = first - second
-    first_probs, second_probs = probs.float().chunk(2)
-    first_to_second = (first_probs * apart).sum(dim=-1, keepdim=True)
-    second_to_first = -(second_probs * apart).sum(dim=-1, keepdim=True)
-    between = first_probs - second_probs
-    first_grad = first_probs * (apart - first_to_second) + between
-    second_grad = second_probs * (-apart - second_to_first) - between
-    grad = 0.5 * torch.cat([first_grad, second_grad])
-    return 0.5 * (first_to_second + second_to_first).sum(), grad.to(logits.dtype)
+    total = logits.new_zeros((), dtype=torch.float32)
+    grad = torch.empty_like(probs)
+    halves = (x.unflatten(0, (2, -1)).split(PIECE, dim=1) for x in (logits, probs, grad))
+    for (first, second), (p, q), (first_grad, second_grad) in zip(*halves, strict=True):
+        # Of logits, not of log-probabilities: what they differ by is the same for every word,
+        # and cancels in the sum and in both gradients.
+        apart, between = first - second, p - q
+        total += (between * apart).sum(dtype=torch.float32)
+        for sign, probs_of, grad_of in ((0.5, p, first_grad), (-0.5, q, second_grad)):
+            mean = (probs_of * apart).sum(dim=-1, keepdim=True)
+            torch.addcmul(between, probs_of, apart - mean, out=grad_of).mul_(sign)
+    return 0.5 * total, grad
 
 
 def _blocks(tokens: int, pairs: bool) -> list[Tensor | slice]:
