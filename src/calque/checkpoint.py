@@ -182,8 +182,17 @@ class RunFolder:
     def new_model(self, attention: str = "plain") -> Transformer:
         """The model of the recipe with weights drawn at random."""
         source, target = self.tokenizers.source.vocab_size, self.tokenizers.target.vocab_size
-        vocabulary = self.recipe.tokenizer.vocabulary
-        return build(self.recipe.model, source, target, vocabulary=vocabulary, attention=attention)
+        special = self.tokenizers.special
+        return build(
+            self.recipe.model,
+            source,
+            target,
+            vocabulary=self.recipe.tokenizer.vocabulary,
+            attention=attention,
+            pad_id=special.pad,
+            bos_id=special.bos,
+            eos_id=special.eos,
+        )
 
     def load_model(self, attention: str = "plain") -> Transformer:
         """The model with its best weights; while training is under way, the best so far."""

@@ -13,7 +13,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from calque.config import CalqueError
 from calque.text.corpus.pair import one_line
 from calque.text.files import text_lines
-from calque.text.tokenizers.interface import EOS
 from calque.translator import Translation, Translator
 
 
@@ -85,7 +84,8 @@ def _records(
     """Each translation as an object of JSON Lines."""
     for rank, translation in enumerate(translations, start=1):
         hypothesis = translation.hypothesis
-        ids = [*hypothesis.tokens, EOS] if hypothesis.token_log_probs else []
+        eos = translator.model.config.eos_id
+        ids = [*hypothesis.tokens, eos] if hypothesis.token_log_probs else []
         record = {
             "line": number,
             "rank": rank,

@@ -23,9 +23,10 @@ def captured(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     try:
         for name, module in model.named_modules():
             if isinstance(module, MultiHeadAttention):
-                if type(module).attend is not MultiHeadAttention.attend:
+                if not hasattr(module.attention, "softmax"):
                     raise CalqueError("attention is captured on the plain path; build the model so")
-                handles.append(module.softmax.register_forward_hook(_keep(weights, name)))
+                softmax = module.attention.get_submodule("softmax")
+                handles.append(softmax.register_forward_hook(_keep(weights, name)))
         yield weights
     finally:
         for handle in handles:

@@ -20,50 +20,64 @@ PIECE = 64  # tokens, where several passes over their logits follow each other
 def projected_loss(
     features: Float[Tensor, "tokens d_model"],
     weight: Float[Tensor, "vocab d_model"],
+    bias: Float[Tensor, " vocab"] | None,
     labels: Int[Tensor, " tokens"],
     smoothing: float,
     r_drop: float = 0.0,
 ) -> Loss:
-    """smoothed_cross_entropy of the logits `features @ weight.T`.
+    """smoothed_cross_entropy of the logits `features @ weight.T + bias`.
 
     With `r_drop` the second half of the tokens is the first half through another dropout, and
     r_drop x symmetric_divergence of the two halves is added.
     """
-    return Loss(*_ProjectedLoss.apply(features, weight, labels, smoothing, r_drop))
+    return Loss(*_ProjectedLoss.apply(features, weight, bias, labels, smoothing, r_drop))
 
 
 class _ProjectedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, r_drop: float
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        smoothing: float,
+        r_drop: float,
     ) -> tuple[Tensor, Tensor]:
         device = features.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):  # from here on, low precision where we say so
-            sums = _Sums(features.float(), weight, labels, low or weight.dtype)
+            sums = _Sums(features.float(), weight, bias, labels, low or weight.dtype)
             for rows in _blocks(len(labels), pairs=r_drop > 0):
                 sums.add(rows, r_drop)
             total = sums.with_labels(smoothing) + r_drop * sums.divergence
-        ctx.save_for_backward(sums.features_grad.to(features.dtype), sums.weight_grad)
+        gradients = sums.features_grad.to(features.dtype), sums.weight_grad, sums.bias_grad
+        ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(sums.cross_entropy)
         return total, sums.cross_entropy
 
     @staticmethod
     def backward(ctx: Any, total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        features_grad, weight_grad = ctx.saved_tensors
-        return features_grad * total, weight_grad * total, None, None, None
+        gradients = (None if grad is None else grad * total for grad in ctx.saved_tensors)
+        return *gradients, None, None, None
 
 
 class _Sums:
     """Loss and gradients as they grow, block by block."""
 
     def __init__(
-        self, features: Tensor, weight: Tensor, labels: Tensor, products: torch.dtype
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        products: torch.dtype,
     ) -> None:
-        self.features, self.weight, self.labels = features, weight, labels
+        self.features, self.weight, self.bias, self.labels = features, weight, bias, labels
         self.features_low, self.weight_low = features.to(products), weight.to(products)
         self.features_grad = torch.empty_like(features)
         self.weight_grad = torch.zeros_like(weight)
+        self.bias_grad = None if bias is None else torch.zeros_like(bias)
         self.normalisers = features.new_empty(len(labels))
         self.divergence, self.cross_entropy = features.new_zeros(2).unbind()
 
@@ -71,6 +85,8 @@ class _Sums:
         """A block's softmax, in both gradients; what the labels add comes at the end."""
         block = self.features_low[rows]
         logits = block @ self.weight_low.T
+        if self.bias is not None:
+            logits += self.bias
         grad = probs = logits.softmax(dim=-1)
         self.normalisers[rows] = normaliser = _normaliser(logits, probs)
         if r_drop:
@@ -81,6 +97,8 @@ class _Sums:
         self.cross_entropy += (normaliser - right.float()).sum()
         self.features_grad[rows] = (grad @ self.weight_low).float()
         self.weight_grad += grad.T @ block
+        if self.bias_grad is not None:
+            self.bias_grad += grad.sum(dim=0, dtype=torch.float32)
 
     def with_labels(self, smoothing: float) -> Tensor:
         """The smoothed loss, once all blocks are in."""
@@ -91,6 +109,10 @@ class _Sums:
         self.weight_grad.index_add_(0, self.labels, self.features, alpha=smoothing - 1)
         self.weight_grad -= smoothing / len(self.weight) * self.features.sum(dim=0)
         even = (self.normalisers - self.features @ mean_word).sum()
+        if self.bias is not None and self.bias_grad is not None:
+            even = even - len(self.labels) * self.bias.mean()
+            words = self.labels.bincount(minlength=len(self.bias))
+            self.bias_grad -= (1 - smoothing) * words + smoothing / len(self.bias) * words.sum()
         return (1 - smoothing) * self.cross_entropy + smoothing * even
 
 

@@ -53,6 +53,9 @@ class TransformerConfig(TransformerSizes):
     eos_id: int = 3
 
 
+Part = Callable[[TransformerConfig], nn.Module]
+
+
 class Residual(nn.Module):
     """LayerNorm(x + Dropout(Sublayer(x))), §3.1 and §5.4; a variant puts the norm elsewhere."""
 
@@ -85,21 +88,44 @@ class ScaledDotProduct(nn.Module):
         return (query * self.scale) @ key.transpose(-2, -1)
 
 
-class MultiHeadAttention(nn.Module):
-    """Concat(head_1, …, head_h) W^O, §3.2.2. Hook `softmax` to capture the weights.
+class Attention(nn.Module):
+    """softmax(Q Kᵀ / √d_head) V: eq. 1, Figure 2 left. Hook `softmax` to capture the weights.
 
     Where a mask leaves a query nothing to attend to, it attends to all alike: never to NaN.
     """
 
-    def __init__(self, config: TransformerConfig, score: Callable[..., nn.Module]) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        score: Part = ScaledDotProduct,
+    ) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.key = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.value = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.output = nn.Linear(config.d_model, config.d_model, bias=False)
         self.score = score(config)
         self.softmax = nn.Softmax(dim=-1)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch heads query d_head"],
+        key: Float[Tensor, "batch heads key d_head"],
+        value: Float[Tensor, "batch heads key d_head"],
+        mask: Bool[Tensor, "#batch 1 #query key"],
+    ) -> Float[Tensor, "batch heads query d_head"]:
+        scores = self.score(query, key)
+        weights = self.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
+        return weights @ value
+
+
+class MultiHeadAttention(nn.Module):
+    """Concat(head_1, …, head_h) W^O: §3.2.2, Figure 2 right."""
+
+    bias = False
+
+    def __init__(self, config: TransformerConfig, attention: Part) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        square = config.d_model, config.d_model, self.bias
+        self.query, self.key, self.value, self.output = (nn.Linear(*square) for _ in range(4))
+        self.attention = attention(config)
 
     def keys_values(self, x: Float[Tensor, "batch key d_model"]) -> KeysValues:
         return self._split_heads(self.key(x)), self._split_heads(self.value(x))
@@ -110,14 +136,8 @@ class MultiHeadAttention(nn.Module):
         keys_values: KeysValues,
         mask: Bool[Tensor, "#batch 1 #query key"],
     ) -> Float[Tensor, "batch query d_model"]:
-        heads = self.attend(self._split_heads(self.query(x)), *keys_values, mask)
+        heads = self.attention(self._split_heads(self.query(x)), *keys_values, mask)
         return self.output(heads.transpose(1, 2).flatten(2))
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """softmax(Q Kᵀ / √d_head) V: eq. 1."""
-        scores = self.score(query, key)
-        weights = self.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
-        return weights @ value
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -167,16 +187,31 @@ class SinusoidalPositions(nn.Module):
         return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
+class Output(nn.Module):
+    """The linear transformation before the softmax, §3.4: by the embedding's matrix, no bias."""
+
+    def __init__(self, _: TransformerConfig, /) -> None:
+        super().__init__()
+        self.register_parameter("bias", None)
+
+    def forward(
+        self, features: Float[Tensor, "*rows d_model"], weight: Float[Tensor, "vocab d_model"]
+    ) -> Float[Tensor, "*rows vocab"]:
+        return nn.functional.linear(features, weight, self.bias)
+
+
 @dataclass(frozen=True)
 class Parts:
     """The pluggable parts; the defaults are the paper's."""
 
-    embedding: Callable[[TransformerConfig], nn.Module] = SharedEmbedding
-    positions: Callable[[TransformerConfig], nn.Module] = SinusoidalPositions
-    attention: type[MultiHeadAttention] = MultiHeadAttention
-    score: Callable[[TransformerConfig], nn.Module] = ScaledDotProduct
-    feed_forward: Callable[[TransformerConfig], nn.Module] = FeedForward
+    embedding: Part = SharedEmbedding
+    positions: Part = SinusoidalPositions
+    self_attention: Part = Attention
+    cross_attention: Part = Attention
+    heads: type[MultiHeadAttention] = MultiHeadAttention
+    feed_forward: Part = FeedForward
     residual: type[Residual] = Residual
+    output: type[Output] = Output
 
 
 class EncoderLayer(nn.Module):
@@ -184,7 +219,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig, parts: Parts) -> None:
         super().__init__()
-        self.self_attention = parts.attention(config, parts.score)
+        self.self_attention = parts.heads(config, parts.self_attention)
         self.feed_forward = parts.feed_forward(config)
         self.residuals = nn.ModuleList(parts.residual(config) for _ in range(2))
 
@@ -199,8 +234,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig, parts: Parts) -> None:
         super().__init__()
-        self.self_attention = parts.attention(config, parts.score)
-        self.cross_attention = parts.attention(config, parts.score)
+        self.self_attention = parts.heads(config, parts.self_attention)
+        self.cross_attention = parts.heads(config, parts.cross_attention)
         self.feed_forward = parts.feed_forward(config)
         self.residuals = nn.ModuleList(parts.residual(config) for _ in range(3))
 
@@ -271,6 +306,7 @@ class Transformer(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(config, parts) for _ in range(depth[1]))  # pyright: ignore
         self.encoder_norm = parts.residual.final_norm(config)
         self.decoder_norm = parts.residual.final_norm(config)
+        self.output = parts.output(config)
         self.apply(self._initialise)
 
     def forward(
@@ -295,13 +331,14 @@ class Transformer(nn.Module):
         self, target: Int[Tensor, "rows new"], memory: Memory, past: Past
     ) -> Float[Tensor, "rows new vocab"]:
         """Logits for `target`, the positions that follow those already held in `past`."""
-        features = self.features(target, memory, past)
-        return nn.functional.linear(features, self.output_weight)
+        return self.output(self.features(target, memory, past), self.embedding.output_weight)
 
     @property
-    def output_weight(self) -> Float[Tensor, "vocab d_model"]:
-        """The matrix that makes logits of features: §3.4."""
-        return self.embedding.output_weight
+    def output_weights(
+        self,
+    ) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, " vocab"] | None]:
+        """The matrix and the bias that make logits of features."""
+        return self.embedding.output_weight, self.output.bias
 
     def features(
         self, target: Int[Tensor, "rows new"], memory: Memory, past: Past

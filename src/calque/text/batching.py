@@ -9,31 +9,37 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from calque.text.store import TokenStore
-from calque.text.tokenizers.interface import BOS, EOS, PAD
+from calque.text.tokenizers.interface import SpecialIds
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs side by side: source ids + EOS and BOS + target ids + EOS, each with PAD after."""
+    """Pairs side by side: source ids + EOS and BOS + target ids + EOS, each with padding after."""
 
     source: Int[Tensor, "batch source"]
     target: Int[Tensor, "batch target"]
     rows: Int[np.ndarray, " batch"]
     """Where the pairs lie in the token store."""
+    pad_id: int
 
     @property
     def num_tokens(self) -> int:
-        """Target tokens to be predicted: EOS counts, BOS and PAD do not."""
-        return int((self.target[:, 1:] != PAD).sum())
+        """Target tokens to be predicted: EOS counts, BOS and padding do not."""
+        return int((self.target[:, 1:] != self.pad_id).sum())
 
     def split(self, parts: int) -> list["Batch"]:
         """At most `parts` batches of nearly equal size that together hold the same pairs."""
         # Every parts-th row: neighbours are of like length, so all parts get the same work.
         groups = [slice(part, None, parts) for part in range(min(parts, len(self.rows)))]
         return [
-            Batch(_trim(self.source[group]), _trim(self.target[group]), self.rows[group])
+            Batch(self._trim(self.source[group]), self._trim(self.target[group]), rows, self.pad_id)
             for group in groups
+            if len(rows := self.rows[group])
         ]
+
+    def _trim(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch needed"]:
+        """Without the last columns, where they hold padding alone."""
+        return ids[:, : int((ids != self.pad_id).any(dim=0).nonzero().max()) + 1]
 
 
 def plan(
@@ -69,10 +75,11 @@ def padding_waste(
     return float(1 - with_eos.sum() / (sizes[:, None] * longest).sum())
 
 
-def collate(store: TokenStore, rows: Int[np.ndarray, " batch"]) -> Batch:
+def collate(store: TokenStore, rows: Int[np.ndarray, " batch"], special: SpecialIds) -> Batch:
     """The given rows of the store as one batch."""
     sources, targets = store.rows(rows)
-    return Batch(_pad(sources, begin=[]), _pad(targets, begin=[BOS]), rows)
+    source, target = _pad(sources, [], special), _pad(targets, [special.bos], special)
+    return Batch(source, target, rows, special.pad)
 
 
 def _draw(
@@ -108,17 +115,14 @@ def _cut(widths: Int[np.ndarray, " pairs"], batch_tokens: int) -> list[int]:
     return starts
 
 
-def _pad(rows: Sequence[np.ndarray], *, begin: list[int]) -> Int[Tensor, "batch length"]:
+def _pad(
+    rows: Sequence[np.ndarray], begin: list[int], special: SpecialIds
+) -> Int[Tensor, "batch length"]:
     width = len(begin) + max(map(len, rows)) + 1
-    padded = np.full((len(rows), width), PAD, dtype=np.int64)
+    padded = np.full((len(rows), width), special.pad, dtype=np.int64)
     padded[:, : len(begin)] = begin
     for line, ids in zip(padded, rows, strict=True):
         end = len(begin) + len(ids)
         line[len(begin) : end] = ids
-        line[end] = EOS
+        line[end] = special.eos
     return torch.from_numpy(padded)
-
-
-def _trim(ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch needed"]:
-    """Without the columns that hold padding alone."""
-    return ids[:, : int((ids != PAD).sum(dim=1).max())]

@@ -33,7 +33,7 @@ class Course:
             store.lengths, self.step_tokens, seed=training.seed, epoch=epoch, weights=weights
         )
         for rows in batches[start:]:
-            yield collate(store, rows)
+            yield collate(store, rows, self.tokenizers.special)
 
     def _segmented(self, epoch: int) -> TokenStore:
         """The store; with subword sampling, one of this epoch's own segmentations."""

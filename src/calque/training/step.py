@@ -72,9 +72,9 @@ class TeacherForcing(nn.Module):
             features = self.model.features(target[:, :-1], memory, self.model.start(memory))
             labels = target[:, 1:]
             real = labels != self.model.config.pad_id
-            weight = self.model.output_weight
+            weights = self.model.output_weights
             r_drop = self.r_drop if twice else 0.0
-            loss = projected_loss(features[real], weight, labels[real], self.smoothing, r_drop)
+            loss = projected_loss(features[real], *weights, labels[real], self.smoothing, r_drop)
         passes = 2 if twice else 1
         return Loss(loss.total / passes, loss.cross_entropy / passes)
 

@@ -43,13 +43,13 @@ def validate(
     device = next(model.parameters()).device
     cross_entropy, tokens = 0.0, 0
     for rows in plan(store.lengths, recipe.training.batch_tokens, seed=0, epoch=0):
-        batch = collate(store, rows)
+        batch = collate(store, rows, tokenizers.special)
         source, target = batch.source.to(device), batch.target.to(device)
         memory = model.encode(source)
         features = model.features(target[:, :-1], memory, model.start(memory))
         labels = target[:, 1:]
         real = labels != model.config.pad_id
-        loss = projected_loss(features[real], model.output_weight, labels[real], 0.0)
+        loss = projected_loss(features[real], *model.output_weights, labels[real], 0.0)
         cross_entropy += float(loss.cross_entropy)
         tokens += batch.num_tokens
     if not math.isfinite(cross_entropy):

@@ -8,9 +8,23 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self
 from pydantic import Field
 
 PAD, UNK, BOS, EOS = range(4)
-"""Padding, unknown, begin and end of sentence: the first four ids of every vocabulary."""
+"""Padding, unknown, begin and end of sentence: the first four ids of every vocabulary learnt here.
+"""
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids with a meaning; others than the defaults in vocabularies that were learnt elsewhere."""
+
+    pad: int = PAD
+    unk: int = UNK
+    bos: int = BOS
+    """May be `pad`: some models begin with that."""
+    eos: int = EOS
+
+
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
-"""Their names, for a reader to look at; the same characters in a user's text are mere text."""
+"""Names of the four, for a reader to look at; the same characters in a user's text are mere text."""
 UNKNOWN = "⁇"
 """What UNK is decoded to."""
 
@@ -55,6 +69,9 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int: ...
+
+    @property
+    def special(self) -> SpecialIds: ...
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """Ids of each line, without BOS and EOS."""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import ClassVar, NoReturn, Self
 
 from calque.config import CalqueError
-from calque.text.tokenizers.interface import SPECIALS
+from calque.text.tokenizers.interface import SPECIALS, SpecialIds
 
 
 class Listed:
     """A vocabulary kept as a JSON list of its entries, the special ones left out."""
 
     suffix: ClassVar[str] = ".json"
+    special: ClassVar[SpecialIds] = SpecialIds()
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._entries = [*SPECIALS, *entries]

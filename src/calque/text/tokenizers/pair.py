@@ -7,7 +7,7 @@ from typing import Self
 
 from calque.config import CalqueError, choose
 from calque.text.tokenizers import TOKENIZERS
-from calque.text.tokenizers.interface import Tokenizer, TokenizerConfig
+from calque.text.tokenizers.interface import SpecialIds, Tokenizer, TokenizerConfig
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,11 @@ class Tokenizers:
 
     source: Tokenizer
     target: Tokenizer
+
+    @property
+    def special(self) -> SpecialIds:
+        """The ids with a meaning, the same in both."""
+        return self.target.special
 
     @classmethod
     def train(cls, config: TokenizerConfig, pairs: Callable[[], Iterable[tuple[str, str]]]) -> Self:
@@ -43,6 +48,10 @@ class Tokenizers:
             if not path.is_file():
                 raise CalqueError(f"{path}: there is no such file")
         loaded = [kind.load(path) for path in paths]
+        if loaded[0].special != loaded[-1].special:
+            raise CalqueError(
+                f"{paths[-1]}: its ids for padding, begin and end are not the source's"
+            )
         return cls(loaded[0], loaded[-1])
 
     def save(self, folder: Path) -> list[Path]:

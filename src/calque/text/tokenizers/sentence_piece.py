@@ -12,7 +12,7 @@ import sentencepiece
 from calque.config import CalqueError
 from calque.text.tokenizers.errors import vocab_size_error
 from calque.text.tokenizers.excerpt import MAX_LINE, excerpt
-from calque.text.tokenizers.interface import BOS, EOS, PAD, UNK, UNKNOWN
+from calque.text.tokenizers.interface import BOS, EOS, PAD, UNK, UNKNOWN, SpecialIds
 
 # Untyped: sentencepiece gives its classes their Python names when it is imported.
 _LIBRARY: Any = sentencepiece
@@ -76,10 +76,9 @@ class SentencePiece:
             tokenizer = cls(model)
         except (RuntimeError, ValueError):
             raise CalqueError(f"{path}: not a SentencePiece model, or damaged") from None
-        processor = tokenizer._processor
-        ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
-        if ids != (PAD, UNK, BOS, EOS):
-            raise CalqueError(f"{path}: padding, unknown, begin and end must have the ids 0 to 3")
+        special = tokenizer.special
+        if min(special.pad, special.unk, special.eos) < 0:
+            raise CalqueError(f"{path}: has no entry for padding, for unknown or for the end")
         return tokenizer
 
     def save(self, path: Path) -> None:
@@ -90,6 +89,13 @@ class SentencePiece:
     def vocab_size(self) -> int:
         """Entries, with the four special ones and the 256 bytes."""
         return self._processor.vocab_size()
+
+    @property
+    def special(self) -> SpecialIds:
+        """As the model says; without one to begin with, texts begin with padding."""
+        ask = self._processor
+        bos = ask.bos_id() if ask.bos_id() >= 0 else ask.pad_id()
+        return SpecialIds(pad=ask.pad_id(), unk=ask.unk_id(), bos=bos, eos=ask.eos_id())
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
