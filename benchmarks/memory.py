@@ -70,7 +70,7 @@ def measure_preparation(folder: Path, num_pairs: int) -> None:
         batches = plan(store.lengths, BATCH_TOKENS, seed=1, epoch=0)
     with stage(num_pairs, f"collate {NUM_BATCHES} batches"):
         for rows in batches[:NUM_BATCHES]:
-            collate(store, rows)
+            collate(store, rows, tokenizers.special)
     waste = padding_waste(store.lengths, batches)
     size = store.path.stat().st_size / 1e6
     print(f"| {num_pairs:,} | *file {size:,.0f} MB, {waste:.1%} padding* | | | |", flush=True)

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-SHAPED = [f"calque.{part}" for part in ("models", "losses", "decoding", "inspection", "translator")]
+SHAPED = [
+    f"calque.{part}"
+    for part in (
+        "models",
+        "losses",
+        "decoding",
+        "inspection",
+        "interchange.equivalence",
+        "interchange.hugging_face",
+        "translator",
+    )
+]
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

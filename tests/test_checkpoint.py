@@ -23,7 +23,10 @@ from calque.checkpoint import (
     write_manifest,
 )
 from calque.config import CalqueError
+from calque.models.build import SLOTS
 from calque.recipe import make_recipe
+from calque.text.tokenizers.frequent import Words
+from calque.text.tokenizers.interface import SpecialIds
 from calque.text.tokenizers.pair import Tokenizers
 
 PAIRS = [("a small dog runs", "ein kleiner Hund rennt"), ("the cat sleeps", "die Katze schläft")]
@@ -81,6 +84,37 @@ def full_disk(after):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_every_part_is_saved_and_loaded(slot, tmp_path):
+    for name in SLOTS[slot]:
+        chosen = recipe(**{slot: name})
+        tokenizers = Tokenizers.train(chosen.tokenizer, lambda: iter(PAIRS))
+        made = RunFolder.create(tmp_path / name, chosen, tokenizers, {})
+        made.publish(weights(made))
+        loaded = RunFolder(tmp_path / name).load_model()
+        assert loaded.state_dict().keys() == weights(made).keys()
+        for key, tensor in weights(made).items():
+            assert torch.equal(loaded.state_dict()[key], tensor)
+
+
+def test_weights_of_another_part_are_refused(tmp_path):
+    tokenizers = Tokenizers.train(recipe().tokenizer, lambda: iter(PAIRS))
+    made = RunFolder.create(tmp_path / "run", recipe(output="biased"), tokenizers, {})
+    made.publish(weights(made))
+    model = RunFolder.create(tmp_path / "other", recipe(), tokenizers, {}).new_model()
+    with pytest.raises(CalqueError, match=r"output\.bias is .*, expected absent"):
+        load_weights(model, tmp_path / "run" / MODEL)
+
+
+def test_a_vocabulary_learnt_elsewhere_tells_the_model_its_ids(tmp_path, monkeypatch):
+    special = SpecialIds(pad=9, unk=1, bos=9, eos=0)
+    monkeypatch.setattr(Words, "special", special)
+    tokenizers = Tokenizers.train(recipe().tokenizer, lambda: iter(PAIRS))
+    made = RunFolder.create(tmp_path / "run", recipe(), tokenizers, {})
+    config = made.new_model().config
+    assert SpecialIds(config.pad_id, 1, config.bos_id, config.eos_id) == special
 
 
 def test_what_is_loaded_is_what_was_saved(run):

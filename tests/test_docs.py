@@ -13,7 +13,7 @@ import typer
 from calque.cli import app
 from calque.decoding.config import DecodingConfig
 from calque.models.build import ModelConfig
-from calque.recipe import PRESETS, TrainingConfig, make_recipe
+from calque.recipe import FINE_TUNING, PRESETS, TrainingConfig, make_recipe
 from calque.text.data import CorpusConfig, DataConfig
 from calque.text.tokenizers.interface import TokenizerConfig
 
@@ -103,8 +103,17 @@ def test_commands_and_options_in_the_text_exist(page: Path):
 def test_links_lead_somewhere(page: Path):
     targets = re.findall(r"\]\(([^)]+)\)", prose(page))
     relative = [target for target in targets if "://" not in target]
-    missing = [target for target in relative if not (page.parent / target).exists()]
-    assert not missing
+    for target in relative:
+        file, _, anchor = target.partition("#")
+        other = page.parent / file if file else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
+
+
+def anchors(page: Path) -> list[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return [re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
 @each_page
@@ -134,6 +143,13 @@ def test_every_key_of_a_recipe_is_documented_with_its_default(heading: str):
         else:
             value = tomllib.loads(f"value = {told.strip('`')}")["value"]
             assert value == (list(field.default) if value == [] else field.default)
+
+
+def test_defaults_of_fine_tuning_are_documented():
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    section = text.partition("### Fine-tuning")[2].partition("\n## ")[0]
+    found = dict(re.findall(r"^\| `(\w+)` \| `(.+)` \|$", section, re.M))
+    assert {key: tomllib.loads(f"v = {value}")["v"] for key, value in found.items()} == FINE_TUNING
 
 
 def test_presets_are_documented_with_their_sizes():

@@ -13,9 +13,21 @@ from hypothesis import strategies as st
 from calque.config import CalqueError
 from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
-from calque.models.build import ModelConfig
+from calque.models.build import SLOTS, ModelConfig
 from calque.models.parts.residuals import RESIDUALS
-from calque.recipe import PRESETS, Recipe, TrainingConfig, apply_change, differences, make_recipe
+from calque.recipe import (
+    FINE_TUNING,
+    FREE,
+    PRESETS,
+    Recipe,
+    TrainingConfig,
+    apply_change,
+    differences,
+    make_fine_tuning_recipe,
+    make_recipe,
+    refuse_another_model,
+    require_corpora,
+)
 from calque.text.data import CorpusConfig, DataConfig
 from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
@@ -58,9 +70,12 @@ def test_what_is_no_corpus_is_refused(train: Any) -> None:
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_training_needs_corpora_to_train_and_to_validate(split: str) -> None:
-    assert "at least one corpus" in refusal(data={**FILES, split: []})
     missing = {key: value for key, value in FILES.items() if key != split}
-    assert refusal(data=missing) == f"r.toml.data.{split}: missing"
+    for data in (missing, {**FILES, split: []}, {}):
+        with pytest.raises(CalqueError) as error:
+            require_corpora(recipe(data=data), "r.toml")
+        assert str(error.value) == "r.toml.data: train and valid each need at least one corpus"
+    require_corpora(recipe(), "r.toml")
 
 
 # What does not fit
@@ -117,6 +132,28 @@ def test_only_what_is_kept_can_be_averaged() -> None:
     assert recipe(training={"average": 5, "keep_last": 5}).training.average == 5
 
 
+@pytest.mark.parametrize("section", ["data", "decoding"])
+def test_no_text_may_be_longer_than_learned_positions_reach(section: str) -> None:
+    files = FILES if section == "data" else {}
+
+    def limited(positions: str, limit: int) -> dict[str, Any]:
+        return {"model": {"positions": positions}, section: {**files, "max_length": limit}}
+
+    message = refusal(**limited("learned", 1024))
+    assert message.startswith(f"r.toml.{section}.max_length: 1024 ")
+    assert "1023" in message
+    assert recipe(**limited("learned", 1023)).model.positions == "learned"
+    assert recipe(**limited("sinusoidal", 1024)).model.positions == "sinusoidal"
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_every_part_can_be_asked_for(slot: str) -> None:
+    for name in SLOTS[slot]:
+        assert getattr(recipe(model={slot: name}).model, slot) == name
+    message = refusal(model={slot: "nothing"})
+    assert [name for name in (slot, *SLOTS[slot]) if name not in message] == []
+
+
 # Presets
 
 
@@ -133,6 +170,80 @@ def test_what_the_recipe_says_stands_above_its_preset() -> None:
     model = recipe(preset="tiny", model={"dropout": 0.0, "residual": "pre"}).model
     assert (model.dropout, model.residual) == (0.0, "pre")
     assert model.d_model == PRESETS["tiny"]["d_model"]
+
+
+# Fine-tuning
+
+
+def start() -> Recipe:
+    """The recipe of a run to start from; nothing in it is the default."""
+    return recipe(
+        data={**FILES, "source_language": "en", "target_language": "zh", "max_length": 99},
+        tokenizer={"kind": "unigram", "vocab_size": 5000, "vocabulary": "separate"},
+        model={**PRESETS["tiny"], "residual": "pre", "heads": "biased"},
+        training={"max_steps": 7, "schedule": "cosine", "learning_rate": 0.01},
+        decoding={"beam_size": 2, "max_length": 60},
+    )
+
+
+def tuned(**sections: Any) -> Recipe:
+    return make_fine_tuning_recipe({"data": FILES, **sections}, start(), "r.toml")
+
+
+def test_what_fine_tuning_leaves_out_is_as_in_the_run_it_starts_from() -> None:
+    left_out = tuned()
+    for section in ("tokenizer", "model", "decoding"):
+        assert getattr(left_out, section) == getattr(start(), section)
+    assert (left_out.data.source_language, left_out.data.target_language) == ("en", "zh")
+    assert left_out.data.max_length == DataConfig().max_length
+    assert left_out.training == TrainingConfig(**FINE_TUNING)
+    assert tomllib.loads(left_out.to_toml())["training"]["learning_rate"] == 0.0003
+
+
+def test_what_fine_tuning_says_stands_key_by_key() -> None:
+    said = tuned(
+        data={**FILES, "target_language": "ja"},
+        training={"max_steps": 9, "patience": 2},
+        decoding={"beam_size": 7},
+        model={"dropout": 0.5},
+        tokenizer={"sampling": 0.1},
+    )
+    assert (said.data.source_language, said.data.target_language) == ("en", "ja")
+    assert said.training == TrainingConfig(**{**FINE_TUNING, "max_steps": 9, "patience": 2})
+    assert said.decoding == replace(start().decoding, beam_size=7)
+    assert (said.model.dropout, said.tokenizer.sampling) == (0.5, 0.1)
+    refuse_another_model(said, start(), "runs/start")
+
+
+@pytest.mark.parametrize(
+    ("sections", "keys"),
+    [
+        ({"model": {"d_model": 256}}, ["model.d_model"]),
+        ({"tokenizer": {"kind": "bpe", "vocab_size": 9}}, ["tokenizer.kind, tokenizer.vocab_size"]),
+        ({"preset": "small"}, ["model.num_encoder_layers", "model.d_model", "model.d_ff"]),
+        ({"preset": "base"}, ["model.num_encoder_layers", "model.d_model", "model.num_heads"]),
+    ],
+    ids=str,
+)
+def test_another_model_or_tokenizer_is_refused_by_its_keys(
+    sections: dict[str, Any], keys: list[str]
+) -> None:
+    with pytest.raises(CalqueError) as error:
+        refuse_another_model(tuned(**sections), start(), "runs/start")
+    message = str(error.value)
+    assert message.startswith("runs/start: ")
+    assert [key for key in keys if key not in message] == []
+    assert not any(key in message for key in FREE)
+
+
+def test_the_preset_of_the_run_is_no_other_model() -> None:
+    refuse_another_model(tuned(preset="tiny"), start(), "runs/start")
+
+
+@pytest.mark.parametrize("section", ["data", "tokenizer", "model", "training", "decoding"])
+def test_a_section_that_is_none_is_refused_in_fine_tuning_too(section: str) -> None:
+    with pytest.raises(CalqueError, match=rf"r\.toml\.{section}: "):
+        tuned(**{section: 5})
 
 
 # --set
@@ -216,14 +327,14 @@ def test_what_may_be_none_is_none_where_it_is_left_out() -> None:
     assert [name for name, default in optional if default is not None] == []
 
 
-def test_only_data_must_be_given() -> None:
+def test_of_a_corpus_alone_something_must_be_given() -> None:
     required = {
         f"{cls.__name__}.{key.name}"
         for cls, key, _ in sections()
         if key.default is MISSING and key.default_factory is MISSING
     }
-    corpus = {"CorpusConfig.source", "CorpusConfig.target"}
-    assert required == {"Recipe.data", "DataConfig.train", "DataConfig.valid"} | corpus
+    assert required == {"CorpusConfig.source", "CorpusConfig.target"}
+    assert make_recipe({}, "r.toml") == Recipe()
 
 
 PATHS = st.text(max_size=20) | st.lists(st.text(max_size=9), max_size=3).map(tuple)
@@ -252,7 +363,7 @@ RECIPES = st.builds(
         ModelConfig,
         d_model=st.integers(1, 100).map(lambda n: 16 * n),
         dropout=st.floats(0, 1, exclude_max=True),
-        residual=st.sampled_from(sorted(RESIDUALS)),
+        **{slot: st.sampled_from(sorted(names)) for slot, names in SLOTS.items()},
     ),
     training=st.builds(
         TrainingConfig,

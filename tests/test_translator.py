@@ -41,6 +41,16 @@ def test_each_line_is_translated_as_if_it_were_alone(translator):
     ]
 
 
+def test_a_line_beyond_learned_positions_is_an_error_that_names_the_limit(translator):
+    size = translator.tokenizers.source.vocab_size
+    sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 32}
+    model = build(ModelConfig(positions="learned", num_heads=2, **sizes), size, size).eval()
+    short = Translator(model, translator.tokenizers, DecodingConfig(max_length=1023))
+    assert len(short.translate(["dog " * 1023])) == 1
+    with pytest.raises(CalqueError, match=r"text of 1,025 tokens.* 1,024 positions"):
+        short.translate(["a dog", "dog " * 1024])
+
+
 def test_scores_are_those_of_the_line_alone(translator):
     for line, together in zip(LINES, translator.n_best(LINES), strict=True):
         (alone,) = translator.n_best([line])

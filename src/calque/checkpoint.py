@@ -30,6 +30,8 @@ RECIPE, TOKENIZER, MODEL, MANIFEST = (
     "manifest.json",
 )
 PREPARATION, SCORE = "preparation.json", "score.json"
+INITIAL = "initial.safetensors"
+"""Weights that a training starts from, until it has ended; not in a run that started from none."""
 PART = ".{}.part"
 """Name of what is not whole yet, or no longer."""
 
@@ -150,6 +152,7 @@ class RunFolder:
             if name not in hashes:
                 raise CalqueError(f"{path / MANIFEST}: damaged; it does not list {name}")
         self.finished = MODEL in hashes
+        self.initial = path / INITIAL if INITIAL in hashes else None
         self.recipe: Recipe = make_recipe(read_toml(path / RECIPE), str(path / RECIPE))
         self.preparation: dict[str, Any] = json.loads((path / PREPARATION).read_bytes())
         self.tokenizers = Tokenizers.load(self.recipe.tokenizer, path / TOKENIZER)
@@ -162,11 +165,13 @@ class RunFolder:
         tokenizers: Tokenizers,
         preparation: Mapping[str, Any],
         weights: Mapping[str, Tensor] | None = None,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> "RunFolder":
         """Begin a run folder; `preparation` tells what became of the data.
 
-        With `weights`, it is the folder of a finished run. Raises CalqueError when something is
-        there already, or when it cannot be written.
+        With `weights`, it is the folder of a finished run; `initial` ones are those that training
+        starts from. Raises CalqueError when something is there already, or when it cannot be
+        written.
         """
         refuse_occupied(path)
         with whole_folder(path.resolve()) as part:
@@ -174,8 +179,9 @@ class RunFolder:
             (part / TOKENIZER).mkdir()
             tokenizers.save(part / TOKENIZER)
             (part / PREPARATION).write_text(json.dumps(preparation, indent=2), encoding="utf-8")
-            if weights is not None:
-                save_tensors(part / MODEL, weights)
+            for name, tensors in ((MODEL, weights), (INITIAL, initial)):
+                if tensors is not None:
+                    save_tensors(part / name, tensors)
             write_manifest(part)
         return cls(path)
 
@@ -220,15 +226,21 @@ class RunFolder:
         return sorted(newest_first, key=lambda f: json.loads((f / SCORE).read_bytes())["score"])
 
     def publish(self, weights: Mapping[str, Tensor]) -> None:
-        """Put the weights that the run is to be used with at the top of its folder.
+        """Put the weights to use at the top of the folder; the initial ones are forgotten.
 
         Raises CalqueError when a file of the folder is no longer as it was written.
         """
         hashes = check_manifest(self.path)
         with whole_file(self.path / MODEL) as part:
             save_tensors(part, weights)
+        hashes.pop(INITIAL, None)
         _write_hashes(self.path, {**hashes, MODEL: _sha256(self.path / MODEL)})
         self.finished = True
+        self.forget_initial()
+
+    def forget_initial(self) -> None:
+        """Remove the weights that a finished training started from."""
+        (self.path / INITIAL).unlink(missing_ok=True)
 
 
 def refuse_occupied(path: Path) -> None:

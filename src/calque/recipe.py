@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,7 +10,10 @@ from pydantic import Field
 from calque.config import CalqueError, choose, parse, to_toml
 from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
+from calque.decoding.hypothesis import NORMALISATIONS
 from calque.models.build import ModelConfig
+from calque.models.parts.positions import LEARNED
+from calque.models.transformer import TransformerSizes
 from calque.text.data import DataConfig
 from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
@@ -67,7 +70,7 @@ class TrainingConfig:
 class Recipe:
     """The sections of a recipe."""
 
-    data: DataConfig
+    data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -93,6 +96,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Sizes that have a name; what is left out is the base model's of Table 3."""
 
+FINE_TUNING: dict[str, Any] = {
+    "max_steps": 5000,
+    "batch_tokens": 2048,
+    "validate_every": 100,
+    "save_every": 100,
+    "schedule": "inverse_sqrt",
+    "learning_rate": 0.0003,
+    "warmup_steps": 100,
+    "patience": 5,
+}
+"""The `training` section of a training that starts from another run's weights, where its recipe
+does not say otherwise: short, at a rate that refines what is known, and validated often."""
+
+FREE = ("tokenizer.sampling", "model.dropout")
+"""Keys that may differ from those of the run whose weights and tokenizer training starts from."""
+
 
 def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     """A recipe from plain values; `preset = "tiny"` at the top stands for sizes of the model.
@@ -100,12 +119,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     A corpus may be written as the list of its two files. Raises CalqueError for what does not
     fit, within a section or between two.
     """
-    sections = {key: value for key, value in values.items() if key != "preset"}
-    if "preset" in values:
-        sizes = choose(f"{where}: preset", str(values["preset"]), PRESETS)
-        model = sections.get("model", {})
-        # What is no table stays as it is, for `parse` to refuse.
-        sections["model"] = {**sizes, **model} if isinstance(model, Mapping) else model
+    sections = _with_preset(values, where)
     if isinstance(sections.get("data"), Mapping):
         sections["data"] = {
             key: _corpora(value) if key in ("train", "valid", "test") else value
@@ -114,8 +128,43 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     recipe = parse(Recipe, sections, where)
     choose(f"{where}.tokenizer.kind", recipe.tokenizer.kind, TOKENIZERS)
     choose(f"{where}.decoding.search", recipe.decoding.search, SEARCHES)
+    normalisation = recipe.decoding.length_normalisation
+    choose(f"{where}.decoding.length_normalisation", normalisation, NORMALISATIONS)
     _check_across_sections(recipe, where)
     return recipe
+
+
+def make_fine_tuning_recipe(values: Mapping[str, Any], start: Recipe, where: str) -> Recipe:
+    """As `make_recipe`, for a training that starts from the weights of the run of `start`.
+
+    What `values` leave out of tokenizer, model, decoding and languages is as there; what they leave
+    out of training is FINE_TUNING.
+    """
+    known = asdict(start) | {"training": FINE_TUNING}
+    known["data"] = {key: known["data"][key] for key in ("source_language", "target_language")}
+    sections = _with_preset(values, where)
+    for section, content in known.items():
+        given = sections.get(section, {})
+        # What is no table stays as it is, for `parse` to refuse.
+        sections[section] = {**content, **given} if isinstance(given, Mapping) else given
+    return make_recipe(sections, where)
+
+
+def require_corpora(recipe: Recipe, where: str) -> None:
+    """Raise CalqueError unless there is something to train on and to validate on."""
+    if not recipe.data.train or not recipe.data.valid:
+        raise CalqueError(f"{where}.data: train and valid each need at least one corpus")
+
+
+def refuse_another_model(recipe: Recipe, start: Recipe, where: str) -> None:
+    """Raise CalqueError, with the keys, unless both recipes are of one tokenizer and one model."""
+    parts = ("tokenizer.", "model.")
+    other = [key for key in differences(start, recipe) if key.startswith(parts) and key not in FREE]
+    if other:
+        raise CalqueError(
+            f"{where}: to train from it, {', '.join(other)} must be as in its recipe; "
+            "leave them out, and they are"
+        )
 
 
 def apply_change(values: dict[str, Any], change: str) -> None:
@@ -146,6 +195,17 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     ]
 
 
+def _with_preset(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The sections, with the sizes that the preset stands for."""
+    sections = {key: value for key, value in values.items() if key != "preset"}
+    if "preset" in values:
+        sizes = choose(f"{where}: preset", str(values["preset"]), PRESETS)
+        base, model = asdict(TransformerSizes()), sections.get("model", {})
+        # What is no table stays as it is, for `parse` to refuse.
+        sections["model"] = {**base, **sizes, **model} if isinstance(model, Mapping) else model
+    return sections
+
+
 def _corpora(value: Any) -> Any:
     """Two file names are one corpus; a lone table is a list of one."""
     if isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value):
@@ -159,14 +219,18 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
             f"{where}.tokenizer.sampling: {recipe.tokenizer.kind} has no subword sampling; "
             "set it to 0, or tokenizer.kind to bpe or unigram"
         )
-    if not recipe.data.train or not recipe.data.valid:
-        raise CalqueError(f"{where}.data: train and valid each need at least one corpus")
     if recipe.training.schedule != "paper" and recipe.training.learning_rate > HIGHEST_PEAK:
         raise CalqueError(
             f"{where}.training.learning_rate: {recipe.training.learning_rate:g} is a factor for "
             f"schedule paper; for {recipe.training.schedule} it is the highest rate itself, at "
             f"most {HIGHEST_PEAK:g} (try 0.001)"
         )
+    for section, limit in (("data", recipe.data), ("decoding", recipe.decoding)):
+        if recipe.model.positions == "learned" and limit.max_length >= LEARNED:
+            raise CalqueError(
+                f"{where}.{section}.max_length: {limit.max_length} is more than the {LEARNED - 1} "
+                "tokens for which model.positions = learned has a place"
+            )
     if recipe.training.average > recipe.training.keep_last:
         raise CalqueError(
             f"{where}.training.average: {recipe.training.average} is more than "

@@ -16,11 +16,12 @@ from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import Hypothesis
 from calque.models.build import attention_for
+from calque.models.fast_decoding import FastTransformer
 from calque.models.transformer import Transformer
 from calque.text.tokenizers.pair import Tokenizers
 
 FIRST_WINDOW, LARGEST_WINDOW = 64, 4096  # lines
-BATCH_TOKENS = 2048  # source tokens of a batch, padding counted
+BATCH_TOKENS = 4096  # source tokens of a batch, padding counted
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Translator:
         self.tokenizers = tokenizers
         self.decoding = decoding
         self.search = choose("decoding.search", decoding.search, SEARCHES)
+        self._searched = FastTransformer(model) if FastTransformer.can_take(model) else model
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
@@ -83,7 +85,7 @@ class Translator:
         wanted.sort(key=lambda row: len(ids[row]), reverse=True)
         for rows in _batches(wanted, ids):
             hypotheses = self.search(
-                self.model, self._source([ids[r] for r in rows]), self.decoding
+                self._searched, self._source([ids[r] for r in rows]), self.decoding
             )
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from calque.config import CalqueError
 from calque.decoding.config import DecodingConfig
 from calque.inspection.capture import captured, look
-from calque.models.build import ModelConfig, build
+from calque.models.build import SLOTS, ModelConfig, build
 from calque.models.parts.fused_attention import FusedAttention
 from calque.models.parts.residuals import RESIDUALS
-from calque.models.transformer import ScaledDotProduct, Transformer
+from calque.models.transformer import Transformer
 from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import PAD, TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
@@ -45,7 +45,7 @@ def tokenizers(config: TokenizerConfig) -> Tokenizers:
 
 
 def make_model(
-    tokenizers: Tokenizers, vocabulary: str, residual: str = "post", attention: str = "plain"
+    tokenizers: Tokenizers, vocabulary: str, attention: str = "plain", **parts: str
 ) -> Transformer:
     torch.manual_seed(1)
     config = ModelConfig(
@@ -54,7 +54,7 @@ def make_model(
         d_model=32,
         d_ff=48,
         num_heads=HEADS,
-        residual=residual,
+        **parts,
     )
     return build(
         config,
@@ -160,13 +160,36 @@ def test_a_fused_model_is_refused(tokenizers: Tokenizers, config: TokenizerConfi
 
 
 def test_one_fused_attention_is_enough_to_be_refused(model: Transformer) -> None:
-    model.decoder[1].cross_attention = FusedAttention(model.config, ScaledDotProduct)
+    model.decoder[1].cross_attention.attention = FusedAttention(model.config)
     with pytest.raises(CalqueError, match="plain path"), captured(model):
         pass
     assert hooks(model) == 0
 
 
+def test_relative_positions_are_added_to_what_the_weights_sum_up(
+    tokenizers: Tokenizers, config: TokenizerConfig, batch: tuple[Tensor, Tensor]
+) -> None:
+    model = make_model(tokenizers, config.vocabulary, positions="relative")
+    with captured(model) as weights:
+        model(*batch)
+    assert list(weights) == NAMES
+    assert weights["encoder.0.self_attention"].shape == (3, HEADS, 6, 6)
+
+
 # Look
+
+
+EVERY_PART = [(slot, name) for slot, names in SLOTS.items() for name in names]
+
+
+@pytest.mark.parametrize(("slot", "name"), EVERY_PART)
+def test_look_shows_every_part_at_work(slot: str, name: str) -> None:
+    tokenizers = Tokenizers.train(TokenizerConfig(kind="words", vocab_size=30), lambda: PAIRS)
+    model = make_model(tokenizers, "joint", **{slot: name})
+    translator = Translator(model, tokenizers, DecodingConfig(beam_size=3, max_length=12))
+    seen = look(translator, "the old house")
+    assert seen.translation == translator.n_best(["the old house"])[0][0]
+    assert list(seen.weights) == NAMES
 
 
 @pytest.fixture
@@ -202,7 +225,7 @@ def test_a_row_for_each_predicted_piece_and_a_column_for_each_piece_seen(
 
 def test_looks_weights_are_those_of_the_search(translator: Translator) -> None:
     steps: list[Tensor] = []
-    softmax = translator.model.decoder[1].cross_attention.softmax
+    softmax = translator.model.decoder[1].cross_attention.attention.get_submodule("softmax")
     greedy = Translator(
         translator.model, translator.tokenizers, DecodingConfig(search="greedy", max_length=12)
     )

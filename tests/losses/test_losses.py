@@ -90,66 +90,74 @@ def test_the_divergence_of_equal_distributions_is_zero(tokens: int, vocab: int, 
 # The fast path
 
 
-Gradients = tuple[Tensor, Tensor]
-
-
 def plainly(
-    features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, r_drop: float
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    smoothing: float,
+    r_drop: float,
 ) -> Loss:
-    logits = features @ weight.T
+    logits = F.linear(features, weight, bias)
     loss = smoothed_cross_entropy(logits, labels, smoothing)
     if not r_drop:
         return loss
     return loss._replace(total=loss.total + r_drop * symmetric_divergence(*logits.chunk(2)))
 
 
-def with_gradients(loss: Loss, features: Tensor, weight: Tensor) -> tuple[Loss, Gradients]:
+def with_gradients(loss: Loss, *inputs: Tensor | None) -> tuple[Loss, list[Tensor]]:
     # Not 1: what flows back from the outside must be heeded.
     (3 * loss.total).backward()
-    assert features.grad is not None
-    assert weight.grad is not None
-    return Loss(*(part.detach().double() for part in loss)), (
-        features.grad.double(),
-        weight.grad.double(),
-    )
+    gradients = [tensor.grad.double() for tensor in inputs if tensor is not None]
+    return Loss(*(part.detach().double() for part in loss)), gradients
 
 
 def both_paths(
-    tokens: int, vocab: int, smoothing: float, r_drop: float, seed: int
-) -> tuple[tuple[Loss, Gradients], tuple[Loss, Gradients]]:
+    tokens: int, vocab: int, smoothing: float, r_drop: float, seed: int, biased: bool
+) -> tuple[tuple[Loss, list[Tensor]], tuple[Loss, list[Tensor]]]:
     """The fast path in float32 (or as autocast has it) and the plain one in float64."""
-    features, weight = draw(seed, tokens, 13), draw(seed + 1, vocab, 13)
+    inputs = [draw(seed, tokens, 13), draw(seed + 1, vocab, 13), 3 * draw(seed + 2, vocab)]
     labels = draw_labels(seed, tokens, vocab)
-    fast = features.float().requires_grad_(), weight.float().requires_grad_()
-    plain = features.requires_grad_(), weight.requires_grad_()
+    fast = [tensor.float().requires_grad_() for tensor in inputs]
+    plain = [tensor.requires_grad_() for tensor in inputs]
+    if not biased:
+        fast[2] = plain[2] = None
     return (
         with_gradients(projected_loss(*fast, labels, smoothing, r_drop), *fast),
         with_gradients(plainly(*plain, labels, smoothing, r_drop), *plain),
     )
 
 
-def assert_same(tokens: int, vocab: int, smoothing: float, r_drop: float, seed: int) -> None:
+def assert_same(
+    tokens: int, vocab: int, smoothing: float, r_drop: float, seed: int, biased: bool
+) -> None:
     (loss, gradients), (expected, expected_gradients) = both_paths(
-        tokens, vocab, smoothing, r_drop, seed
+        tokens, vocab, smoothing, r_drop, seed, biased
     )
+    assert len(gradients) == 2 + biased
     assert_close(loss, expected, rtol=1e-5, atol=1e-4)
     assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
 
 
+each_output = pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
 ODD_SIZES = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 37]
 EVEN_SIZES = [2, BLOCK - 2, BLOCK, BLOCK + 2, 2 * BLOCK, 2 * (BLOCK + 37)]
 
 
 @pytest.mark.parametrize("tokens", ODD_SIZES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_fast_path_is_the_plain_one(tokens: int, smoothing: float) -> None:
-    assert_same(tokens, 31, smoothing, r_drop=0.0, seed=1)
+@each_output
+def test_the_fast_path_is_the_plain_one(tokens: int, smoothing: float, biased: bool) -> None:
+    assert_same(tokens, 31, smoothing, r_drop=0.0, seed=1, biased=biased)
 
 
 @pytest.mark.parametrize("tokens", EVEN_SIZES)
 @pytest.mark.parametrize("r_drop", [0.5, 5.0])
-def test_the_fast_path_is_the_plain_one_with_r_drop(tokens: int, r_drop: float) -> None:
-    assert_same(tokens, 31, smoothing=0.1, r_drop=r_drop, seed=1)
+@each_output
+def test_the_fast_path_is_the_plain_one_with_r_drop(
+    tokens: int, r_drop: float, biased: bool
+) -> None:
+    assert_same(tokens, 31, smoothing=0.1, r_drop=r_drop, seed=1, biased=biased)
 
 
 @settings(deadline=None, max_examples=40)
@@ -159,18 +167,20 @@ def test_the_fast_path_is_the_plain_one_with_r_drop(tokens: int, r_drop: float) 
     smoothing=st.floats(0, 0.9),
     r_drop=st.sampled_from([0.0, 0.1, 3.0]),
     seed=SEEDS,
+    biased=st.booleans(),
 )
 def test_the_fast_path_is_the_plain_one_for_any_sizes(
-    half: int, vocab: int, smoothing: float, r_drop: float, seed: int
+    half: int, vocab: int, smoothing: float, r_drop: float, seed: int, biased: bool
 ) -> None:
-    assert_same(2 * half, vocab, smoothing, r_drop, seed)
+    assert_same(2 * half, vocab, smoothing, r_drop, seed, biased)
 
 
 @pytest.mark.parametrize("r_drop", [0.0, 2.0])
-def test_the_fast_path_in_bf16_is_close(r_drop: float) -> None:
+@each_output
+def test_the_fast_path_in_bf16_is_close(r_drop: float, biased: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         (loss, gradients), (expected, expected_gradients) = both_paths(
-            2 * BLOCK + 38, 31, 0.1, r_drop, seed=1
+            2 * BLOCK + 38, 31, 0.1, r_drop, seed=1, biased=biased
         )
     assert_close(loss, expected, rtol=0.01, atol=0)
     for gradient, right in zip(gradients, expected_gradients, strict=True):
@@ -178,19 +188,18 @@ def test_the_fast_path_in_bf16_is_close(r_drop: float) -> None:
 
 
 def test_gradients_in_bf16_come_in_the_dtype_of_what_they_are_for() -> None:
-    features, weight = draw(1, 5, 13).float(), draw(2, 31, 13).float()
-    features, weight = features.requires_grad_(), weight.requires_grad_()
+    inputs = [draw(1, 5, 13), draw(2, 31, 13), draw(3, 31)]
+    inputs = [tensor.float().requires_grad_() for tensor in inputs]
     with torch.autocast("cpu", torch.bfloat16):
-        loss = projected_loss(features, weight, draw_labels(1, 5, 31), 0.1)
+        loss = projected_loss(*inputs, draw_labels(1, 5, 31), 0.1)
     loss.total.backward()
-    assert features.grad is not None
-    assert weight.grad is not None
-    assert {loss.total.dtype, features.grad.dtype, weight.grad.dtype} == {torch.float32}
+    gradients = [tensor.grad for tensor in inputs]
+    assert {loss.total.dtype, *(gradient.dtype for gradient in gradients)} == {torch.float32}
 
 
 def test_only_the_total_is_trained_on() -> None:
     features = draw(1, 5, 13).float().requires_grad_()
-    loss = projected_loss(features, draw(2, 31, 13).float(), draw_labels(1, 5, 31), 0.1)
+    loss = projected_loss(features, draw(2, 31, 13).float(), None, draw_labels(1, 5, 31), 0.1)
     assert loss.total.requires_grad
     assert not loss.cross_entropy.requires_grad
 
@@ -199,7 +208,7 @@ def test_a_matrix_that_embeds_and_predicts_gets_both_gradients() -> None:
     labels, grads = draw_labels(1, 5, 31), []
     for path in (plainly, projected_loss):
         weight = draw(2, 31, 13).float().requires_grad_()
-        path(weight[labels] * 2, weight, labels, 0.1, 0.0).total.backward()
+        path(weight[labels] * 2, weight, None, labels, 0.1, 0.0).total.backward()
         grads.append(weight.grad)
     assert_close(*grads)
 
@@ -212,9 +221,10 @@ def test_the_fast_path_on_a_gpu_is_that_on_a_cpu(r_drop: float) -> None:
     for device in ("cpu", "cuda"):
         features = draw(1, 2 * BLOCK + 38, 13).float().to(device).requires_grad_()
         weight = draw(2, 31, 13).float().to(device).requires_grad_()
+        bias = draw(4, 31).float().to(device).requires_grad_()
         labels = draw_labels(3, len(features), 31).to(device)
-        loss = projected_loss(features, weight, labels, 0.1, r_drop)
-        results.append(with_gradients(loss, features, weight))
+        loss = projected_loss(features, weight, bias, labels, 0.1, r_drop)
+        results.append(with_gradients(loss, features, weight, bias))
     assert_close(*results, rtol=1e-3, atol=1e-3, check_device=False)
 
 
@@ -222,8 +232,8 @@ def test_the_fast_path_on_a_gpu_is_that_on_a_cpu(r_drop: float) -> None:
 def test_extreme_logits_stay_finite(r_drop: float) -> None:
     features = torch.tensor([[1e4], [-1e4], [1e4], [1e4]], requires_grad=True)
     weight = torch.tensor([[1.0], [-1.0], [0.0]], requires_grad=True)
-    loss = projected_loss(features, weight, torch.tensor([1, 0, 0, 2]), 0.1, r_drop)
+    bias = torch.tensor([0.0, 1e4, -1e4], requires_grad=True)
+    loss = projected_loss(features, weight, bias, torch.tensor([1, 0, 0, 2]), 0.1, r_drop)
     loss.total.backward()
     assert loss.total.isfinite()
-    assert features.grad is not None
-    assert features.grad.isfinite().all()
+    assert all(tensor.grad.isfinite().all() for tensor in (features, weight, bias))

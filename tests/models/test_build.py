@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 from calque.config import CalqueError
-from calque.models.build import ATTENTIONS, FAMILIES, ModelConfig, attention_for, build
+from calque.models.build import ATTENTIONS, FAMILIES, SLOTS, ModelConfig, attention_for, build
 from calque.models.parts.embeddings import EMBEDDINGS
+from calque.models.parts.feed_forwards import FEED_FORWARDS
+from calque.models.parts.heads import HEADS
+from calque.models.parts.outputs import OUTPUTS
+from calque.models.parts.positions import POSITIONS
 from calque.models.parts.residuals import RESIDUALS
-from calque.models.transformer import MultiHeadAttention, Residual, Transformer
+from calque.models.transformer import Transformer
 from calque.recipe import PRESETS
 
 SMALL: dict[str, Any] = {
@@ -32,28 +36,53 @@ def num_parameters(vocab_size: int, **sizes: Any) -> int:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("residual", RESIDUALS)
 @pytest.mark.parametrize("vocabulary", EMBEDDINGS)
 @pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("slot", SLOTS)
 def test_each_name_becomes_its_class(
-    family: str, residual: str, vocabulary: str, attention: str
+    family: str, vocabulary: str, attention: str, slot: str
 ) -> None:
-    config = ModelConfig(family=family, residual=residual, **SMALL)
-    model = build(config, 9, 9, vocabulary=vocabulary, attention=attention)
-    assert type(model) is FAMILIES[family]
-    assert type(model.embedding) is EMBEDDINGS[vocabulary]
-    for kind, chosen in (
-        (Residual, RESIDUALS[residual]),
-        (MultiHeadAttention, ATTENTIONS[attention]),
-    ):
-        assert {type(module) for module in model.modules() if isinstance(module, kind)} == {chosen}
+    for name in SLOTS[slot]:
+        config = ModelConfig(family=family, **SMALL, **{slot: name})
+        model = build(config, 9, 9, vocabulary=vocabulary, attention=attention)
+        positions, heads = POSITIONS[config.positions], HEADS[config.heads]
+        own_way = positions.self_attention or ATTENTIONS[attention]
+        assert type(model) is FAMILIES[family]
+        assert type(model.embedding) is EMBEDDINGS[vocabulary]
+        assert type(model.positions) is positions.added
+        assert type(model.output) is OUTPUTS[config.output]
+        layers = [*model.encoder, *model.decoder]
+        assert {type(layer.self_attention) for layer in layers} == {heads}
+        assert {type(layer.self_attention.attention) for layer in layers} == {own_way}
+        assert type(model.decoder[0].cross_attention) is heads
+        assert type(model.decoder[0].cross_attention.attention) is ATTENTIONS[attention]
+        assert {type(layer.feed_forward) for layer in layers} == {
+            FEED_FORWARDS[config.feed_forward]
+        }
+        residuals = {type(residual) for layer in layers for residual in layer.residuals}
+        assert residuals == {RESIDUALS[config.residual]}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_names_in_a_slot_are_different_classes(slot: str) -> None:
+    assert len(set(SLOTS[slot].values())) == len(SLOTS[slot])
+
+
+def test_special_ids_reach_the_model() -> None:
+    ids = {"pad_id": 8, "bos_id": 8, "eos_id": 0}
+    config = build(ModelConfig(**SMALL), 9, 9, **ids).config
+    assert {name: getattr(config, name) for name in ids} == ids
 
 
 @pytest.mark.parametrize(
     ("field", "typo", "meant"),
     [
         ("family", "transfomer", "transformer"),
+        ("positions", "learnt", "learned"),
+        ("heads", "bias", "biased"),
+        ("feed_forward", "swiss", "swish"),
         ("residual", "prenorm", "pre"),
+        ("output", "tide", "tied"),
         ("vocabulary", "seperate", "separate"),
         ("attention", "fusd", "fused"),
     ],
@@ -63,7 +92,7 @@ def test_a_misspelt_name_is_an_error_that_names_the_choices(
 ) -> None:
     name: dict[str, Any] = {field: typo}
     with pytest.raises(CalqueError) as refusal:
-        if field in ("family", "residual"):
+        if field in ("family", *SLOTS):
             ModelConfig(**name)
         else:
             build(ModelConfig(**SMALL), 9, 9, **name)
@@ -149,16 +178,34 @@ def test_presets_have_their_sizes() -> None:
     assert num_parameters(8000, **PRESETS["tiny"]) / 1e6 == pytest.approx(2.3, abs=0.05)
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
-def test_vocabularies_add_rows_and_nothing_else(residual: str) -> None:
-    def size(source: int, target: int, vocabulary: str) -> int:
-        model = build(
-            ModelConfig(residual=residual, **SMALL), source, target, vocabulary=vocabulary
-        )
+@pytest.mark.parametrize("slot", SLOTS)
+def test_vocabularies_add_rows_and_nothing_else(slot: str) -> None:
+    def size(name: str, source: int, target: int, vocabulary: str) -> int:
+        config = ModelConfig(**SMALL, **{slot: name})
+        model = build(config, source, target, vocabulary=vocabulary)
         return sum(parameter.numel() for parameter in model.parameters())
 
-    assert size(19, 19, "joint") - size(9, 9, "joint") == 10 * 16
-    assert size(9, 11, "separate") - size(9, 9, "joint") == 11 * 16
+    for name in SLOTS[slot]:
+        row = 16 + (slot == "output" and name == "biased")
+        assert size(name, 19, 19, "joint") - size(name, 9, 9, "joint") == 10 * row
+        assert size(name, 9, 11, "separate") - size(name, 9, 9, "joint") == 2 * row + 9 * 16
+
+
+MORE = {
+    ("positions", "learned"): 1024 * 512,
+    ("positions", "relative"): (6 + 6) * 2 * (2 * 16 + 1) * 64,
+    ("heads", "biased"): (6 + 2 * 6) * 4 * 512,
+    ("residual", "pre"): 2 * 2 * 512,
+    ("output", "biased"): 8000,
+}
+"""Parameters that a part has and the paper's has not, in the base model with 8,000 words."""
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_a_part_brings_its_own_parameters(slot: str) -> None:
+    papers = num_parameters(8000)
+    for name in SLOTS[slot]:
+        assert num_parameters(8000, **{slot: name}) - papers == MORE.get((slot, name), 0)
 
 
 # Initialisation

@@ -9,16 +9,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from calque.config import CalqueError
 from calque.models.build import ATTENTIONS, ModelConfig, build
 from calque.models.parts.dropout import RandomBitsDropout, use_random_bits
 from calque.models.parts.embeddings import EMBEDDINGS
-from calque.models.parts.residuals import RESIDUALS
-from calque.models.transformer import (
-    MultiHeadAttention,
-    ScaledDotProduct,
-    SinusoidalPositions,
-    TransformerConfig,
+from calque.models.parts.feed_forwards import FEED_FORWARDS
+from calque.models.parts.heads import HEADS
+from calque.models.parts.outputs import OUTPUTS
+from calque.models.parts.positions import (
+    LEARNED,
+    POSITIONS,
+    HalfSplitPositions,
+    LearnedPositions,
 )
+from calque.models.parts.relative_attention import CLIP, RelativeAttention
+from calque.models.parts.residuals import RESIDUALS
+from calque.models.transformer import MultiHeadAttention, SinusoidalPositions, TransformerConfig
 
 CONFIG = TransformerConfig(
     d_model=16, d_ff=24, num_heads=4, dropout=0.0, source_vocab_size=9, target_vocab_size=9
@@ -37,11 +43,31 @@ def test_sinusoids_are_those_of_section_3_5(pos: int, i: int) -> None:
     assert positions[pos, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-4)
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("name", POSITIONS)
 @given(start=st.integers(0, 300), length=st.integers(0, 20))
-def test_positions_may_start_anywhere(start: int, length: int) -> None:
-    positions = SinusoidalPositions(CONFIG)
+def test_positions_may_start_anywhere(name: str, start: int, length: int) -> None:
+    torch.manual_seed(3)
+    positions = POSITIONS[name].added(CONFIG)
     assert torch.equal(positions(length, start=start), positions(start + length)[start:])
+
+
+@pytest.mark.parametrize("pos", [0, 1, 2, 17, 1000])
+@pytest.mark.parametrize("i", [0, 1, 3, 7])
+def test_in_halves_all_sines_come_before_all_cosines(pos: int, i: int) -> None:
+    positions = HalfSplitPositions(CONFIG)(pos + 1)
+    angle = pos / 10000 ** (2 * i / CONFIG.d_model)
+    assert positions[pos, i] == pytest.approx(math.sin(angle), abs=1e-4)
+    assert positions[pos, 8 + i] == pytest.approx(math.cos(angle), abs=1e-4)
+
+
+def test_learned_positions_are_a_table_with_an_end() -> None:
+    positions = LearnedPositions(CONFIG)
+    assert torch.equal(positions(LEARNED), positions.table.weight)
+    assert torch.equal(positions(1, start=LEARNED - 1)[0], positions.table.weight[-1])
+    for length, start in ((LEARNED + 1, 0), (1, LEARNED), (4, LEARNED - 3)):
+        message = f"{start + length:,} tokens.* {LEARNED:,} positions"
+        with pytest.raises(CalqueError, match=message):
+            positions(length, start=start)
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 50])
@@ -58,9 +84,15 @@ def test_a_shift_of_sinusoids_is_a_rotation(k: int) -> None:
 # Attention
 
 
-def attention(name: str) -> MultiHeadAttention:
+EVERY_ATTENTION = {**ATTENTIONS, "relative": RelativeAttention}
+
+
+def attention(name: str, heads: str = "multi") -> MultiHeadAttention:
     torch.manual_seed(3)
-    return ATTENTIONS[name](CONFIG, ScaledDotProduct)
+    made = HEADS[heads](CONFIG, EVERY_ATTENTION[name])
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)  # biases too
+    return made
 
 
 @pytest.fixture
@@ -73,21 +105,47 @@ def mask() -> Tensor:
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_attention_is_that_of_pytorch(name: str, mask: Tensor) -> None:
-    ours = attention(name)
-    peer = nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
+@pytest.mark.parametrize("heads", HEADS)
+def test_attention_is_that_of_pytorch(name: str, heads: str, mask: Tensor) -> None:
+    ours = attention(name, heads)
+    inputs = ours.query, ours.key, ours.value
+    peer = nn.MultiheadAttention(16, 4, bias=heads == "biased", batch_first=True)
     assert peer.in_proj_weight is not None
     with torch.no_grad():
-        weights = [ours.query.weight, ours.key.weight, ours.value.weight]
-        peer.in_proj_weight.copy_(torch.cat(weights))
+        peer.in_proj_weight.copy_(torch.cat([linear.weight for linear in inputs]))
         peer.out_proj.weight.copy_(ours.output.weight)
+        if peer.in_proj_bias is not None:
+            peer.in_proj_bias.copy_(torch.cat([linear.bias for linear in inputs]))
+            peer.out_proj.bias.copy_(ours.output.bias)
     query, key = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
     per_head = ~mask.expand(-1, 4, -1, -1).flatten(0, 1)
     expected, _ = peer(query, key, key, attn_mask=per_head, need_weights=False)
     assert_close(ours(query, ours.keys_values(key), mask), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("queries", [1, 3, 40], ids=lambda n: f"last-{n}")
+def test_relative_attention_is_equations_3_and_4_of_its_paper(queries: int) -> None:
+    torch.manual_seed(3)
+    ours, heads, width, keys = RelativeAttention(CONFIG), 4, 4, 40  # beyond the clipping distance
+    query = torch.randn(2, heads, queries, width)
+    key, value = torch.randn(2, 2, heads, keys, width)
+    mask = (torch.rand(2, 1, queries, keys) < 0.7).index_fill_(3, torch.tensor(0), True)
+    expected = torch.zeros_like(query)
+    for row, head, i in torch.cartesian_prod(*map(torch.arange, (2, heads, queries))).tolist():
+        place = keys - queries + i  # the queries are the last positions
+        clipped = [min(max(j - place, -CLIP), CLIP) + CLIP for j in range(keys)]
+        to_key, to_value = ours.relative_key.weight[clipped], ours.relative_value.weight[clipped]
+        allowed = [j for j in range(keys) if mask[row, 0, i, j]]
+        scores = [  # eq. 4
+            query[row, head, i] @ (key[row, head, j] + to_key[j]) / math.sqrt(width)
+            for j in allowed
+        ]
+        for j, weight in zip(allowed, torch.stack(scores).softmax(dim=0), strict=True):  # eq. 3
+            expected[row, head, i] += (weight * (value[row, head, j] + to_value[j])).detach()
+    assert_close(ours(query, key, value, mask), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY_ATTENTION)
 def test_what_is_masked_has_no_influence(name: str, mask: Tensor) -> None:
     ours = attention(name)
     query, key = torch.randn(2, 5, 16), torch.randn(2, 7, 16, requires_grad=True)
@@ -96,7 +154,7 @@ def test_what_is_masked_has_no_influence(name: str, mask: Tensor) -> None:
     assert torch.equal(key.grad.ne(0).any(dim=-1), mask[:, 0, 0])
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("name", EVERY_ATTENTION)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_query_with_nothing_to_attend_to_is_not_nan(name: str, dtype: torch.dtype) -> None:
     ours = attention(name).to(dtype)
@@ -108,6 +166,36 @@ def test_a_query_with_nothing_to_attend_to_is_not_nan(name: str, dtype: torch.dt
     assert y.isfinite().all()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+# Feed-forward layers and outputs
+
+
+FORMULAS = {
+    "relu": lambda x: max(0.0, x),
+    "swish": lambda x: x / (1 + math.exp(-x)),
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+}
+
+
+@pytest.mark.parametrize("name", FEED_FORWARDS)
+def test_feed_forward_is_two_linear_maps_around_its_formula(name: str) -> None:
+    layer = FEED_FORWARDS[name](CONFIG)
+    x = 3 * torch.randn(4, 6, 16)
+    inside = layer[0](x).flatten().tolist()
+    bent = torch.tensor([FORMULAS[name](number) for number in inside]).view(4, 6, 24)
+    assert_close(layer(x), layer[2](bent), rtol=0, atol=1e-5)
+    assert [tuple(p.shape) for p in layer.parameters()] == [(24, 16), (24,), (16, 24), (16,)]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_output_is_a_product_with_the_embedding_and_perhaps_a_bias(name: str) -> None:
+    output, features, weight = OUTPUTS[name](CONFIG), torch.randn(4, 6, 16), torch.randn(9, 16)
+    assert torch.equal(output(features, weight), features @ weight.T)  # as it begins
+    assert (output.bias is not None) == (name == "biased")
+    if output.bias is not None:
+        nn.init.normal_(output.bias)
+        assert_close(output(features, weight), features @ weight.T + output.bias)
 
 
 # Residuals and embeddings

@@ -1,19 +1,20 @@
 """What holds of every model, whatever its parts: each test runs over all names in build.py."""
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from calque.checkpoint import load_weights, save_tensors
-from calque.models.build import ATTENTIONS, FAMILIES, ModelConfig, build
+from calque.inspection.capture import captured
+from calque.models.build import ATTENTIONS, FAMILIES, SLOTS, ModelConfig, build
 from calque.models.interface import Memory, Past, Seq2Seq
 from calque.models.parts.embeddings import EMBEDDINGS
-from calque.models.parts.residuals import RESIDUALS
+from calque.models.parts.positions import NoPositions
 from calque.models.transformer import (
     DecoderLayer,
     MultiHeadAttention,
@@ -22,7 +23,7 @@ from calque.models.transformer import (
     TransformerConfig,
 )
 
-PAD, BOS, FIRST_WORD, SOURCE_WORDS, MORE_TARGET_WORDS = 0, 2, 4, 23, 6
+FIRST_WORD, LAST_WORD, SOURCE_WORDS, MORE_TARGET_WORDS = 4, 21, 23, 6
 SIZES: dict[str, Any] = {
     "num_encoder_layers": 2,
     "num_decoder_layers": 3,
@@ -30,49 +31,89 @@ SIZES: dict[str, Any] = {
     "d_ff": 24,
 }
 
-Variant = tuple[str, str, str, str]
-VARIANTS = list(product(FAMILIES, RESIDUALS, EMBEDDINGS, ATTENTIONS))
+Variant = dict[str, Any]
+CHOICES = {"vocabulary": EMBEDDINGS, "attention": ATTENTIONS, "family": FAMILIES, **SLOTS}
+IN_RECIPE = ("family", *SLOTS)
+PAPER = {"vocabulary": "joint", "attention": "plain"}
+PAPER |= {name: getattr(ModelConfig(), name) for name in IN_RECIPE}
+MARIAN = {
+    "positions": "half_split",
+    "heads": "biased",
+    "feed_forward": "swish",
+    "output": "biased",
+    "attention": "fused",
+    "pad_id": SOURCE_WORDS - 1,
+    "bos_id": SOURCE_WORDS - 1,
+    "eos_id": 0,
+}
+VARIANTS: list[Variant] = [
+    {},
+    *({slot: name} for slot, names in CHOICES.items() for name in names if name != PAPER[slot]),
+    {"positions": "relative", "residual": "pre", "vocabulary": "separate", "attention": "fused"},
+    MARIAN,
+]
+"""What each has in the place of the paper's parts."""
+
+
+def told(variant: Variant) -> str:
+    return "-".join(map(str, variant.values())) or "paper"
 
 
 def make(variant: Variant, dropout: float = 0.3, seed: int = 1) -> Transformer:
     """A model whose parameters are all as if trained: no bias is 0, no norm's gain is 1."""
-    family, residual, vocabulary, attention = variant
-    config = ModelConfig(family=family, residual=residual, dropout=dropout, num_heads=4, **SIZES)
-    target_words = SOURCE_WORDS + MORE_TARGET_WORDS * (vocabulary != "joint")
+    chosen = {**PAPER, **variant}
+    names = {name: chosen.pop(name) for name in IN_RECIPE}
+    config = ModelConfig(dropout=dropout, num_heads=4, **SIZES, **names)
+    target_words = SOURCE_WORDS + MORE_TARGET_WORDS * (chosen["vocabulary"] == "separate")
     torch.manual_seed(seed)
-    model = build(config, SOURCE_WORDS, target_words, vocabulary=vocabulary, attention=attention)
+    model = build(config, SOURCE_WORDS, target_words, **chosen)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
 
 
-@pytest.fixture(params=VARIANTS, ids="-".join)
-def model(request: pytest.FixtureRequest) -> Transformer:
-    return make(request.param)
+@pytest.fixture(params=VARIANTS, ids=told)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    return request.param
 
 
 @pytest.fixture
-def source() -> Tensor:
+def model(variant: Variant) -> Transformer:
+    return make(variant)
+
+
+@pytest.fixture
+def pad(variant: Variant) -> int:
+    return variant.get("pad_id", 0)
+
+
+@pytest.fixture
+def bos(variant: Variant) -> int:
+    return variant.get("bos_id", 2)
+
+
+@pytest.fixture
+def source(pad: int) -> Tensor:
     """Three sources of 7, 4 and 1 tokens, padded."""
     ids = words((3, 7))
-    ids[1, 4:], ids[2, 1:] = PAD, PAD
+    ids[1, 4:], ids[2, 1:] = pad, pad
     return ids
 
 
 @pytest.fixture
-def target() -> Tensor:
-    return torch.cat([torch.full((3, 1), BOS), words((3, 5), seed=1)], dim=1)
+def target(bos: int) -> Tensor:
+    return torch.cat([torch.full((3, 1), bos), words((3, 5), seed=1)], dim=1)
 
 
 def words(shape: tuple[int, int], seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(FIRST_WORD, SOURCE_WORDS, shape, generator=generator)
+    return torch.randint(FIRST_WORD, LAST_WORD + 1, shape, generator=generator)
 
 
 def other(ids: Tensor) -> Tensor:
     """At each place some other word."""
-    return FIRST_WORD + (ids - FIRST_WORD + 1) % (SOURCE_WORDS - FIRST_WORD)
+    return FIRST_WORD + (ids - FIRST_WORD + 1) % (LAST_WORD + 1 - FIRST_WORD)
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -109,31 +150,35 @@ def test_all_of_the_past_is_seen(model: Transformer, source: Tensor, target: Ten
         assert (difference.abs().amax(dim=-1) > 1e-4).all()
 
 
-def test_all_of_the_source_is_seen(model: Transformer, source: Tensor, target: Tensor) -> None:
+def test_all_of_the_source_is_seen(
+    model: Transformer, source: Tensor, target: Tensor, pad: int
+) -> None:
     logits = model(source, target)
     for j in range(source.size(1)):
-        changed = torch.where(source == PAD, source, other(source))
+        changed = torch.where(source == pad, source, other(source))
         changed = torch.where(torch.arange(source.size(1)) == j, changed, source)
         after = model(changed, target)
-        there = source[:, j] != PAD
+        there = source[:, j] != pad
         assert ((after - logits)[there].abs().amax(dim=-1) > 1e-4).all()
         assert_close(after[~there], logits[~there])
 
 
-def test_source_padding_changes_nothing(model: Transformer, source: Tensor, target: Tensor) -> None:
+def test_source_padding_changes_nothing(
+    model: Transformer, source: Tensor, target: Tensor, pad: int
+) -> None:
     logits = model(source, target)
-    wider = nn.functional.pad(source, (0, 5), value=PAD)
+    wider = nn.functional.pad(source, (0, 5), value=pad)
     assert_close(model(wider, target), logits, rtol=0, atol=1e-5)
-    for row, length in enumerate((source != PAD).sum(dim=1)):
+    for row, length in enumerate((source != pad).sum(dim=1)):
         alone = model(source[row : row + 1, :length], target[row : row + 1])
         assert_close(alone[0], logits[row], rtol=0, atol=1e-5)
 
 
-def test_the_order_of_words_matters(model: Transformer, target: Tensor) -> None:
+def test_the_order_of_words_matters(model: Transformer, target: Tensor, bos: int) -> None:
     source = words((3, 7))
     logits = model(source, target)
     assert not torch.isclose(model(source.flip(1), target), logits, atol=1e-3).any(dim=-1).all()
-    later = [BOS, 7, 7, 7]  # one word again and again: only its position differs
+    later = [bos, 7, 7, 7]  # one word again and again: only its position differs
     repeated = model(source[:1], torch.tensor([later]))[0]
     assert not torch.isclose(repeated[2], repeated[3], atol=1e-3).all()
 
@@ -164,12 +209,14 @@ def test_a_past_belongs_to_one_decoding(model: Transformer, source: Tensor, targ
     assert torch.equal(model.decode(target, memory, model.start(memory)), first)
 
 
-def test_hypotheses_share_memory_and_rows_move(model: Transformer, source: Tensor) -> None:
+def test_hypotheses_share_memory_and_rows_move(
+    model: Transformer, source: Tensor, bos: int
+) -> None:
     k = 4
     tokens = words((3 * k, 4))  # of each row: what it goes on with
     memory = model.encode(source)
     past = model.start(memory)
-    model.decode(torch.full((3, 1), BOS), memory, past)
+    model.decode(torch.full((3, 1), bos), memory, past)
     past.select(torch.arange(3).repeat_interleave(k))  # rows i*k to i*k+k-1 belong to source i
     model.decode(tokens[:, :1], memory, past)
     # Source 1 is done; of the others, a hypothesis may go on twice and another not at all.
@@ -179,7 +226,7 @@ def test_hypotheses_share_memory_and_rows_move(model: Transformer, source: Tenso
     model.decode(tokens[:8, 1:2], memory, past)
     logits = model.decode(tokens[:8, 2:4], memory, past)
 
-    begin = torch.full((8, 1), BOS)
+    begin = torch.full((8, 1), bos)
     whole = torch.cat([begin, tokens[rows, :1], tokens[:8, 1:4]], dim=1)
     of_row = source[[2] * k + [0] * k]
     assert_close(logits, model(of_row, whole)[:, -2:], rtol=0, atol=1e-5)
@@ -192,15 +239,18 @@ def test_every_parameter_gets_a_gradient(
     model: Transformer, source: Tensor, target: Tensor
 ) -> None:
     randomly_weighted(model(source, target)).backward()
-    assert [name for name, gradient in gradients(model).items() if not gradient.any()] == []
+    largest = {name: float(gradient.abs().max()) for name, gradient in gradients(model).items()}
+    # What is added to all keys alike changes no softmax.
+    free = {name for name in largest if name.endswith("key.bias")}
+    assert {name for name, size in largest.items() if size < 1e-3} == free
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
 def test_rows_that_are_all_padding_never_make_nan(
-    model: Transformer, source: Tensor, target: Tensor, bf16: bool
+    model: Transformer, source: Tensor, target: Tensor, pad: int, bf16: bool
 ) -> None:
-    source = torch.cat([source, torch.full((1, 7), PAD)])
-    target = torch.cat([target, torch.full((1, 6), PAD)])
+    source = torch.cat([source, torch.full((1, 7), pad)])
+    target = torch.cat([target, torch.full((1, 6), pad)])
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         logits = model(source, target)
         loss = randomly_weighted(logits)
@@ -226,25 +276,22 @@ def test_dropout_is_drawn_from_the_seed_and_only_in_training(
 
 
 def test_save_and_load_change_nothing(
-    model: Transformer,
-    source: Tensor,
-    target: Tensor,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
+    model: Transformer, variant: Variant, source: Tensor, target: Tensor, tmp_path: Path
 ) -> None:
     file = tmp_path / "model.safetensors"
     save_tensors(file, model.state_dict())
-    again = make(request.node.callspec.params["model"], seed=2)
+    again = make(variant, seed=2)
     assert not torch.allclose(again(source, target), model(source, target))
     load_weights(again, file)
     assert torch.equal(again(source, target), model(source, target))
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
+@pytest.mark.parametrize("attention", [name for name in ATTENTIONS if name != "plain"])
 def test_every_attention_has_the_plain_ones_result(
-    variant: Variant, source: Tensor, target: Tensor
+    variant: Variant, attention: str, source: Tensor, target: Tensor
 ) -> None:
-    model, plain = make(variant), make((*variant[:3], "plain"), seed=2)
+    model = make({**variant, "attention": attention})
+    plain = make({**variant, "attention": "plain"}, seed=2)
     plain.load_state_dict(model.state_dict())
     logits, expected = model(source, target), plain(source, target)
     assert_close(logits, expected, rtol=0, atol=1e-5)
@@ -253,9 +300,23 @@ def test_every_attention_has_the_plain_ones_result(
     assert_close(gradients(model), gradients(plain), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
-def test_every_tensor_is_made_on_the_models_device(variant: Variant) -> None:
-    model = make(variant).to("meta")
+def test_what_is_captured_is_attention(
+    variant: Variant, source: Tensor, target: Tensor, pad: int
+) -> None:
+    model = make({**variant, "attention": "plain"})
+    with captured(model) as weights:
+        model(source, target)
+    assert len(weights) == 2 + 2 * 3
+    for name, tensor in weights.items():
+        hidden = (source == pad)[:, None, None, :]
+        if name.startswith("decoder") and name.endswith("self_attention"):
+            hidden = torch.ones(6, 6, dtype=torch.bool).triu(1)
+        assert_close(tensor.sum(dim=-1), torch.ones(tensor.shape[:-1]))
+        assert torch.equal(tensor == 0, hidden.expand_as(tensor))
+
+
+def test_every_tensor_is_made_on_the_models_device(model: Transformer) -> None:
+    model = model.to("meta")
     ids = torch.zeros(2, 5, dtype=torch.long, device="meta")
     memory = model.encode(ids)
     past = model.start(memory)
@@ -272,14 +333,22 @@ def as_torch_attention(ours: MultiHeadAttention, peer: nn.MultiheadAttention) ->
     peer.out_proj.weight.copy_(ours.output.weight)
     nn.init.zeros_(peer.in_proj_bias)
     nn.init.zeros_(peer.out_proj.bias)
+    if ours.bias:
+        peer.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]))
+        peer.out_proj.bias.copy_(ours.output.bias)
+
+
+ACTIVATIONS = {"relu": F.relu, "swish": F.silu, "gelu": F.gelu}
 
 
 @torch.no_grad()
-def as_torch(layer: Any, norm_first: bool) -> nn.Module:
+def as_torch(layer: Any, variant: Variant) -> nn.Module:
     """One of our layers as PyTorch's."""
     is_decoder = isinstance(layer, DecoderLayer)
     kind = nn.TransformerDecoderLayer if is_decoder else nn.TransformerEncoderLayer
-    peer = kind(16, 4, 24, batch_first=True, norm_first=norm_first).eval()
+    activation = ACTIVATIONS[variant.get("feed_forward", "relu")]
+    norm_first = variant.get("residual") == "pre"
+    peer = kind(16, 4, 24, activation=activation, batch_first=True, norm_first=norm_first).eval()
     as_torch_attention(layer.self_attention, peer.self_attn)
     if isinstance(peer, nn.TransformerDecoderLayer):
         as_torch_attention(layer.cross_attention, peer.multihead_attn)
@@ -290,21 +359,25 @@ def as_torch(layer: Any, norm_first: bool) -> nn.Module:
     return peer
 
 
-@pytest.mark.parametrize(("residual", "norm_first"), [("post", False), ("pre", True)])
+IN_PYTORCH = [variant for variant in VARIANTS if variant.get("positions") != "relative"]
+
+
+@pytest.mark.parametrize("variant", IN_PYTORCH, ids=told)
 def test_logits_are_those_of_pytorchs_layers(
-    residual: str, norm_first: bool, source: Tensor, target: Tensor
+    model: Transformer, variant: Variant, source: Tensor, target: Tensor, pad: int
 ) -> None:
-    model = make(("transformer", residual, "joint", "plain"))
-    padding, future = source == PAD, torch.ones(6, 6, dtype=torch.bool).triu(1)
+    padding, future = source == pad, torch.ones(6, 6, dtype=torch.bool).triu(1)
     x = model.embedding.source(source) + model.positions(7)
     for layer in model.encoder:
-        x = as_torch(layer, norm_first)(x, src_key_padding_mask=padding)
+        x = as_torch(layer, variant)(x, src_key_padding_mask=padding)
     memory = model.encoder_norm(x)
     y = model.embedding.target(target) + model.positions(6)
     for layer in model.decoder:
-        peer = as_torch(layer, norm_first)
+        peer = as_torch(layer, variant)
         y = peer(y, memory, tgt_mask=future, memory_key_padding_mask=padding)
-    expected = model.decoder_norm(y) @ model.embedding.table.weight.T
+    weight, bias = model.output_weights
+    expected = F.linear(model.decoder_norm(y), weight, bias)
+    assert (bias is not None) == (variant.get("output") == "biased")
     assert_close(model(source, target), expected, rtol=0, atol=2e-5)
 
 
@@ -316,17 +389,9 @@ def test_a_shared_embedding_refuses_two_vocabularies() -> None:
         Transformer(TransformerConfig(source_vocab_size=8, target_vocab_size=9))
 
 
-def test_a_part_takes_the_place_of_the_papers(source: Tensor, target: Tensor) -> None:
-    class NoPositions(nn.Module):
-        def __init__(self, config: TransformerConfig) -> None:
-            super().__init__()
-            self.width = config.d_model
-
-        def forward(self, length: int, start: int = 0) -> Tensor:
-            return torch.zeros(length, self.width)
-
+def test_a_part_takes_the_place_of_the_papers() -> None:
+    source, target = words((1, 7)), words((1, 5), seed=1)
     vocabularies = {"source_vocab_size": SOURCE_WORDS, "target_vocab_size": SOURCE_WORDS}
     config = TransformerConfig(num_heads=4, **SIZES, **vocabularies)
     model = Transformer(config, Parts(positions=NoPositions)).eval()
-    backwards = model(source[:1].flip(1), target[:1])
-    assert_close(backwards, model(source[:1], target[:1]))
+    assert_close(model(source.flip(1), target), model(source, target))

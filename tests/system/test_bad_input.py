@@ -164,7 +164,7 @@ def test_misspelt_preset_on_the_command_line(refuses):
         ("[data]\nx = = 3\n", ["bad.toml", "line 2"]),
         ("[data]\n[daat]\n", ["bad.toml", "'daat'", "did you mean 'data'?"]),
         ("data = 3\n", ["bad.toml.data"]),
-        ("", ["bad.toml.data: missing"]),
+        ("", ["bad.toml.data: train and valid each need at least one corpus"]),
     ],
 )
 def test_recipe_that_is_none(refuses, here, text, says):

@@ -15,13 +15,15 @@ from calque.text.batching import Batch, collate, padding_waste, plan
 from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, prepare
 from calque.text.tokenizers.frequent import Words
-from calque.text.tokenizers.interface import BOS, EOS, PAD, TokenizerConfig
+from calque.text.tokenizers.interface import SpecialIds, TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=80).map(
     lambda pairs: np.array(pairs, dtype=np.int32)
 )
 SEEDS = st.integers(0, 2**31)
+SPECIAL = [SpecialIds(), SpecialIds(pad=99, unk=1, bos=99, eos=0)]
+each_special = pytest.mark.parametrize("special", SPECIAL, ids=["ours", "Marian's"])
 
 
 def tokens(lengths: np.ndarray, rows: np.ndarray) -> int:
@@ -128,9 +130,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     )
 
 
-def test_collate_frames_and_pads(store: TokenStore) -> None:
+@each_special
+def test_collate_frames_and_pads(store: TokenStore, special: SpecialIds) -> None:
     rows = np.array([3, 1, 4, 15])
-    batch = collate(store, rows)
+    batch = collate(store, rows, special)
     assert batch.source.dtype == batch.target.dtype == torch.int64
     for source, target, (source_ids, target_ids) in zip(
         batch.source.tolist(),
@@ -139,24 +142,26 @@ def test_collate_frames_and_pads(store: TokenStore) -> None:
         strict=True,
     ):
         source_length, target_length = len(source_ids) + 1, len(target_ids) + 2
-        assert source[:source_length] == [*source_ids, EOS]
-        assert target[:target_length] == [BOS, *target_ids, EOS]
-        assert set(source[source_length:]) | set(target[target_length:]) <= {PAD}
+        assert source[:source_length] == [*source_ids, special.eos]
+        assert target[:target_length] == [special.bos, *target_ids, special.eos]
+        assert set(source[source_length:]) | set(target[target_length:]) <= {special.pad}
     longest = store.lengths[rows].max(axis=0)
     assert batch.source.shape == (4, longest[0] + 1)
     assert batch.target.shape == (4, longest[1] + 2)
 
 
-def test_num_tokens_are_the_labels(store: TokenStore) -> None:
+@each_special
+def test_num_tokens_are_the_labels(store: TokenStore, special: SpecialIds) -> None:
     rows = np.arange(10)
-    assert collate(store, rows).num_tokens == (store.lengths[rows, 1] + 1).sum()
+    assert collate(store, rows, special).num_tokens == (store.lengths[rows, 1] + 1).sum()
 
 
+@each_special
 @given(rows=st.lists(st.integers(0, 59), min_size=1, max_size=20), parts=st.integers(1, 25))
 def test_the_parts_of_a_split_hold_what_the_batch_held(
-    store: TokenStore, rows: list[int], parts: int
+    store: TokenStore, special: SpecialIds, rows: list[int], parts: int
 ) -> None:
-    batch = collate(store, np.array(rows))
+    batch = collate(store, np.array(rows), special)
     groups = batch.split(parts)
     assert len(groups) == min(parts, len(rows))
     assert Counter(row for group in groups for row in group.rows.tolist()) == Counter(rows)
@@ -164,10 +169,11 @@ def test_the_parts_of_a_split_hold_what_the_batch_held(
     sizes = [len(group.rows) for group in groups]
     assert max(sizes) - min(sizes) <= 1
     for group in groups:
-        assert_equal(group, collate(store, group.rows))
+        assert_equal(group, collate(store, group.rows, special))
 
 
 def assert_equal(batch: Batch, other: Batch) -> None:
     assert batch.source.equal(other.source)
     assert batch.target.equal(other.target)
     assert (batch.rows == other.rows).all()
+    assert batch.pad_id == other.pad_id

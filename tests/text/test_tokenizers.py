@@ -1,6 +1,7 @@
 """Every tokenizer: ids and text, files, training, and the pair of them that a run keeps."""
 
 import hashlib
+import io
 import os
 import random
 import re
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from calque.text.tokenizers.interface import (
     PAD,
     SPECIALS,
     UNK,
+    SpecialIds,
     Tokenizer,
     TokenizerConfig,
 )
@@ -139,6 +142,72 @@ def test_names_of_special_ids_are_mere_text(kind: str) -> None:
     assert tokenizer.decode(tokenizer.encode(lines)) == lines
     for row in trained(kind).encode(lines):  # trained on text without them
         assert not {PAD, BOS, EOS} & set(row)
+
+
+# Vocabularies learnt elsewhere
+
+
+def foreign(file: Path, vocab_size: int = 400, **ids: int) -> Path:
+    """A SentencePiece model whose special ids are those given."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(  # type: ignore[attr-defined]
+        sentence_iterator=iter(corpus()),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        minloglevel=2,
+        **ids,
+    )
+    file.write_bytes(model.getvalue())
+    return file
+
+
+LAST = SIZES["bpe"] - 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "special"),
+    [
+        ({"pad_id": LAST, "bos_id": -1, "eos_id": 0, "unk_id": 1}, SpecialIds(LAST, 1, LAST, 0)),
+        ({"pad_id": 3, "bos_id": 1, "eos_id": 2, "unk_id": 0}, SpecialIds(3, 0, 1, 2)),
+    ],
+    ids=["Marian's", "BART's"],
+)
+def test_a_vocabulary_learnt_elsewhere_keeps_its_ids(
+    ids: dict[str, int], special: SpecialIds, tmp_path: Path
+) -> None:
+    loaded = TOKENIZERS["bpe"].load(foreign(tmp_path / "x.model", **ids))
+    assert loaded.special == special
+    rows = loaded.encode(corpus())
+    assert not {special.pad, special.unk, special.bos, special.eos} & {i for r in rows for i in r}
+    framed = [[special.bos, *row, special.eos, special.pad] for row in rows]
+    assert loaded.decode(framed) == corpus()
+    loaded.save(tmp_path / "y.model")
+    assert TOKENIZERS["bpe"].load(tmp_path / "y.model").special == special
+
+
+def test_a_vocabulary_learnt_here_has_our_ids(kind: str) -> None:
+    assert trained(kind).special == SpecialIds(PAD, UNK, BOS, EOS)
+
+
+def test_a_vocabulary_without_padding_is_refused(tmp_path: Path) -> None:
+    file = foreign(tmp_path / "x.model", pad_id=-1)
+    with pytest.raises(CalqueError, match=f"{re.escape(str(file))}: has no entry for padding"):
+        TOKENIZERS["bpe"].load(file)
+
+
+def test_both_sides_of_a_run_have_the_same_special_ids(tmp_path: Path) -> None:
+    asked = config(vocabulary="separate")
+    foreign(tmp_path / "source.model", pad_id=3)
+    target = foreign(tmp_path / "target.model", pad_id=2, eos_id=3)
+    with pytest.raises(CalqueError, match=f"{re.escape(str(target))}: its ids for padding"):
+        Tokenizers.load(asked, tmp_path)
+    foreign(target, pad_id=3, vocab_size=350)
+    assert Tokenizers.load(asked, tmp_path).special.pad == 3
+
+
+# Files
 
 
 def test_saving_and_loading_changes_nothing(kind: str, tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def main():
     out = Path(JOB["out"])
     try:
         if JOB["recipe"]:
-            done = loop.train(make_recipe(tomllib.loads(JOB["recipe"]), "recipe"), out, console)
+            recipe = make_recipe(tomllib.loads(JOB["recipe"]), "recipe")
+            start = checkpoint.RunFolder(Path(JOB["start"])) if "start" in JOB else None
+            done = loop.train(recipe, out, console, start)
         else:
             done = loop.resume(out, None, console)
     except CalqueError as error:

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from calque.recipe import Recipe, make_recipe
 
 CHILD = Path(__file__).with_name("child.py")
 SECONDS = 120  # after so many, a process hangs
+TIMES = ("seconds", "tokens_per_second")
+Content = dict[str, object]
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +154,61 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ch
         one.process.kill()
         one.process.join()
         one.process.close()
+
+
+def content_of(run: Path) -> Content:
+    """Everything that a run folder holds, apart from times and TensorBoard's files."""
+    files = [file for file in run.rglob("*") if file.is_file() and "tensorboard" not in file.parts]
+    return {str(file.relative_to(run)): _content(file, run) for file in files}
+
+
+def _content(file: Path, run: Path) -> object:
+    if file.name == "metrics.jsonl":
+        return [_without_times(json.loads(line)) for line in file.read_text().splitlines()]
+    if file.name == "training.json":
+        return _without_times(json.loads(file.read_text()))
+    if file.name == "manifest.json" and file.parent != run:  # it has the hash of training.json
+        return None
+    return file.read_bytes()
+
+
+def _without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in TIMES}
+
+
+@pytest.fixture(scope="session")
+def content() -> Callable[[Path], Content]:
+    return content_of
+
+
+@pytest.fixture
+def killed(child: Callable[..., Child], tmp_path: Path) -> Callable[..., Content]:
+    """What a run holds in the end that has died all these deaths, each of them for certain."""
+    out = tmp_path / "killed"
+
+    def run(recipe: Recipe, deaths: list[dict[str, Any]], **origin: str) -> Content:
+        for death in deaths:
+            one = child(out, None if out.exists() else recipe, **origin, **death)
+            assert one.wait() == -signal.SIGKILL, (death, one.printed)
+        assert child(out, None if out.exists() else recipe, **origin).wait() == 0
+        return content_of(out)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def never_killed(
+    child: Callable[..., Child], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Content]:
+    """What a run holds that nothing has happened to."""
+    known: dict[tuple[str, ...], Content] = {}
+
+    def run(recipe: Recipe, **origin: str) -> Content:
+        key = recipe.to_toml(), *origin.values()
+        if key not in known:
+            out = tmp_path_factory.mktemp("whole") / "run"
+            assert child(out, recipe, **origin).wait() == 0
+            known[key] = content_of(out)
+        return known[key]
+
+    return run

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from calque.config import CalqueError
+from calque.text.tokenizers.interface import UNK
 from calque.training.preparation import (
     changed_split,
     describe,
@@ -24,7 +25,7 @@ def test_counts_what_was_read_and_what_was_left_out(tiny, corpus, tmp_path, cons
     pair = [str(data / "train.en"), str(data / "train.de")]
     recipe = tiny(data={"train": pair})
     tokenizers = learn_tokenizers(recipe, console)
-    description = describe(prepare_corpora(recipe, tokenizers, console), recipe)
+    description = describe(prepare_corpora(recipe, tokenizers, console), recipe, tokenizers)
     assert description["train"]["pairs"] == 161
     assert description["train"]["left_out"] == {"empty source": 1, "source over 256 tokens": 1}
     assert description["valid"]["pairs"] == 8
@@ -43,10 +44,39 @@ def test_validation_pairs_are_never_left_out(tiny, corpus, tmp_path, console):
     assert len(prepare_corpora(recipe, tokenizers, console).valid) == 1
 
 
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_what_has_no_entry_is_counted_and_told(kind, tiny, corpus, console):
+    recipe = tiny(tokenizer={"kind": kind, "vocab_size": 100 if kind == "words" else 330})
+    tokenizers = learn_tokenizers(recipe, console)
+    description = describe(prepare_corpora(recipe, tokenizers, console), recipe, tokenizers)
+    show(description, console)
+    told = console.file.getvalue()
+    for split in ("train", "valid"):
+        expected = []
+        for side, tokenizer in (("en", tokenizers.source), ("de", tokenizers.target)):
+            rows = tokenizer.encode((corpus / f"{split}.{side}").read_text().splitlines())
+            expected.append(sum(row.count(UNK) for row in rows))
+        counts = [description[split][f"{side}_unknown"] for side in ("source", "target")]
+        assert counts == expected
+        assert any(counts) == (kind == "words")
+        assert (f"tokens (unknown: {counts[0]:,} + {counts[1]:,}); left" in told) == any(counts)
+
+
+def test_a_validation_pair_beyond_learned_positions_is_named(tiny, corpus, tmp_path, console):
+    data = shutil.copytree(corpus, tmp_path / "corpus")
+    (data / "valid.en").write_text("short\n" + "1 " * 600 + "\n")
+    (data / "valid.de").write_text("kurz\nlang\n")
+    files = {"valid": [str(data / "valid.en"), str(data / "valid.de")]}
+    tokenizers = learn_tokenizers(tiny(data=files), console)
+    assert len(prepare_corpora(tiny(data=files), tokenizers, console).valid) == 2
+    with pytest.raises(CalqueError, match=r"valid.en:2: 1,\d+ tokens; .* learned .* 1,023"):
+        prepare_corpora(tiny(data=files, model={"positions": "learned"}), tokenizers, console)
+
+
 def test_data_that_are_the_same_have_not_changed(tiny, console):
     recipe = tiny()
     tokenizers = learn_tokenizers(recipe, console)
-    description = describe(prepare_corpora(recipe, tokenizers, console), recipe)
+    description = describe(prepare_corpora(recipe, tokenizers, console), recipe, tokenizers)
     assert changed_split(recipe, tokenizers, description) == ""
     assert changed_split(tiny(data={"max_length": 20}), tokenizers, description) == "train"
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,6 @@ PLAIN = {
     "training": {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine", "save_every": 1},
 }
 SAMPLED = {"tokenizer": {"sampling": 0.1}, "training": {"max_steps": 50, "save_every": 7}}
-TIMES = ("seconds", "tokens_per_second")
 DEATHS = {
     "making the run folder": [
         {"die_at": [["flush"], 2]},
@@ -57,56 +55,6 @@ DEATHS = {
         {"die_at": [["replace"], 2, "publish"]},
     ],
 }
-
-
-def content(run: Path) -> dict[str, object]:
-    """Everything that a run folder holds, apart from times and TensorBoard's files."""
-    files = [file for file in run.rglob("*") if file.is_file() and "tensorboard" not in file.parts]
-    return {str(file.relative_to(run)): _content(file, run) for file in files}
-
-
-def _content(file: Path, run: Path) -> object:
-    if file.name == "metrics.jsonl":
-        return [_without_times(json.loads(line)) for line in file.read_text().splitlines()]
-    if file.name == "training.json":
-        return _without_times(json.loads(file.read_text()))
-    if file.name == "manifest.json" and file.parent != run:  # it has the hash of training.json
-        return None
-    return file.read_bytes()
-
-
-def _without_times(record):
-    return {key: value for key, value in record.items() if key not in TIMES}
-
-
-@pytest.fixture
-def killed(child, tmp_path):
-    """What a run holds in the end that has died all these deaths, each of them for certain."""
-
-    def run(recipe, deaths):
-        out = tmp_path / "killed"
-        for death in deaths:
-            assert child(out, None if out.exists() else recipe, **death).wait() == -signal.SIGKILL
-        assert child(out, None if out.exists() else recipe).wait() == 0
-        return content(out)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def never_killed(child, tmp_path_factory):
-    """What a run holds that nothing has happened to."""
-    known = {}
-
-    def run(recipe):
-        text = recipe.to_toml()
-        if text not in known:
-            out = tmp_path_factory.mktemp("whole") / "run"
-            assert child(out, recipe).wait() == 0
-            known[text] = content(out)
-        return known[text]
-
-    return run
 
 
 @pytest.mark.parametrize("deaths", DEATHS.values(), ids=DEATHS.keys())
@@ -173,7 +121,7 @@ def test_other_data_are_refused(split, child, tiny, corpus, tmp_path):
         resume(out)
 
 
-def test_a_folder_that_holds_a_run_is_refused(run, tiny):
+def test_a_folder_that_holds_a_run_is_refused(run, tiny, content):
     before = content(run)
     with pytest.raises(CalqueError, match="already holds a run"):
         train(tiny(), run)
@@ -215,7 +163,7 @@ def write_state(checkpoint, state):
     write_manifest(checkpoint)
 
 
-def test_a_run_that_has_ended_stays_as_it_is(child, tiny, tmp_path):
+def test_a_run_that_has_ended_stays_as_it_is(child, tiny, tmp_path, content):
     out = tmp_path / "out"
     assert child(out, tiny(training={"max_steps": 3})).wait() == 0
     before = content(out)

@@ -99,9 +99,9 @@ def test_a_full_disk_leaves_no_run_folder(bytes_left, tiny, tmp_path, console, m
     train(tiny(training={"max_steps": 1}), out.with_name("fills-the-cache"), console)
     real = loop.RunFolder.create
 
-    def limited(*arguments):
+    def limited(*arguments, **named):
         with full_disk(bytes_left):
-            return real(*arguments)
+            return real(*arguments, **named)
 
     monkeypatch.setattr(loop.RunFolder, "create", limited)
     with pytest.raises(CalqueError, match=f"{out}: cannot be written: File too large"):

@@ -10,32 +10,36 @@ from calque.models.build import ModelConfig, build
 from calque.models.transformer import Transformer
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch
-from calque.text.tokenizers.interface import BOS, EOS
+from calque.text.tokenizers.interface import SpecialIds
 from calque.training.distributed import Processes
 from calque.training.step import BatchTooLargeError, LossNotFiniteError, Stepper
 
 ALONE = Processes(0, 1, torch.device("cpu"))
+OURS, MARIANS = SpecialIds(), SpecialIds(pad=20, unk=1, bos=20, eos=0)
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory"
 
 
-def stepper(dropout: float = 0.0, processes: Processes = ALONE, **changes) -> Stepper:
+def stepper(
+    dropout: float = 0.0, processes: Processes = ALONE, special: SpecialIds = OURS, **changes
+) -> Stepper:
     config = {"schedule": "inverse_sqrt", "learning_rate": 0.01, "warmup_steps": 1} | changes
     sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 32}
     torch.manual_seed(5)
-    model = build(ModelConfig(num_heads=2, dropout=dropout, **sizes), 20, 20)
+    ids = {"pad_id": special.pad, "bos_id": special.bos, "eos_id": special.eos}
+    model = build(ModelConfig(num_heads=2, dropout=dropout, **sizes), 21, 21, **ids)
     return Stepper(model, TrainingConfig(**config), processes, autocast=False)
 
 
-def batch(rows: int = 8) -> Batch:
+def batch(rows: int = 8, special: SpecialIds = OURS) -> Batch:
     generator = torch.Generator().manual_seed(3)
-    source = torch.zeros(rows, 7, dtype=torch.long)
-    target = torch.zeros(rows, 8, dtype=torch.long)
+    source = torch.full((rows, 7), special.pad)
+    target = torch.full((rows, 8), special.pad)
     for row in range(rows):
         length = 2 + row % 5
         ids = torch.randint(4, 20, (2, length), generator=generator)
-        source[row, : length + 1] = torch.tensor([*ids[0], EOS])
-        target[row, : length + 2] = torch.tensor([BOS, *ids[1], EOS])
-    return Batch(source, target, np.arange(100, 100 + rows))
+        source[row, : length + 1] = torch.tensor([*ids[0], special.eos])
+        target[row, : length + 2] = torch.tensor([special.bos, *ids[1], special.eos])
+    return Batch(source, target, np.arange(100, 100 + rows), special.pad)
 
 
 def gradients(
@@ -77,9 +81,11 @@ def test_learns_what_it_is_shown():
 
 
 @pytest.mark.parametrize("accumulation", [2, 3, 8, 20])
-def test_accumulation_is_one_large_batch(accumulation, monkeypatch):
-    whole = gradients(stepper(clip_norm=None), batch(), monkeypatch)
-    parts = gradients(stepper(clip_norm=None, accumulation=accumulation), batch(), monkeypatch)
+@pytest.mark.parametrize("special", [OURS, MARIANS], ids=["ours", "Marian's"])
+def test_accumulation_is_one_large_batch(special, accumulation, monkeypatch):
+    alone, pairs = {"clip_norm": None, "special": special}, batch(special=special)
+    whole = gradients(stepper(**alone), pairs, monkeypatch)
+    parts = gradients(stepper(**alone, accumulation=accumulation), pairs, monkeypatch)
     assert_same(parts, whole)
 
 
@@ -98,7 +104,8 @@ def test_the_mean_over_processes_is_one_large_batch(world_size, monkeypatch):
 def test_gradients_are_the_mean_over_tokens(monkeypatch):
     once = gradients(stepper(clip_norm=None), batch(), monkeypatch)
     pairs = batch()
-    doubled = Batch(pairs.source.repeat(2, 1), pairs.target.repeat(2, 1), pairs.rows.repeat(2))
+    sides = pairs.source.repeat(2, 1), pairs.target.repeat(2, 1)
+    doubled = Batch(*sides, pairs.rows.repeat(2), pairs.pad_id)
     assert_same(gradients(stepper(clip_norm=None), doubled, monkeypatch), once)
 
 
@@ -175,8 +182,20 @@ def unchanged(learner, before):
     assert all(parameter.grad is None for parameter in learner.model.parameters())
 
 
-def test_tokens_count_the_end_and_no_padding():
-    assert stepper()(batch(), 1, False).tokens == sum(2 + row % 5 + 1 for row in range(8))
+@pytest.mark.parametrize("special", [OURS, MARIANS], ids=["ours", "Marian's"])
+def test_tokens_count_the_end_and_no_padding(special):
+    pairs = batch(special=special)
+    result = stepper(special=special)(pairs, 1, False)
+    assert result.tokens == sum(2 + row % 5 + 1 for row in range(8))
+    padding = torch.full((8, 3), special.pad)
+    wider = Batch(
+        torch.cat([pairs.source, padding], 1),
+        torch.cat([pairs.target, padding], 1),
+        pairs.rows,
+        special.pad,
+    )
+    same = stepper(special=special)(wider, 1, False)
+    assert (same.tokens, same.total) == (result.tokens, pytest.approx(result.total))
 
 
 def test_a_wish_to_stop_comes_back():

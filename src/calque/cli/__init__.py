@@ -114,23 +114,30 @@ def train(
     training: options.Train = None,
     valid: options.Valid = None,
     preset: options.Preset = None,
+    start_from: options.Start = None,
     folder: options.RunFolder = None,
     resume: options.Resume = False,
 ) -> None:
     """Train a model from a recipe, or from two pairs of files.
 
-    Ctrl-C saves a checkpoint and leaves; --resume goes on to the same end as without the break.
+    With --from, it starts from a model that there is. Ctrl-C saves a checkpoint and leaves;
+    --resume goes on to the same end as without the break.
 
     \b
     calque train recipe.toml --set training.max_steps=5000
     calque train --train a.en a.de --valid b.en b.de --preset tiny --out runs/ende
+    calque train --train a.en a.de --valid b.en b.de --from runs/ende --out tuned
     calque train --resume --out runs/ende
     """
+    from calque.checkpoint import RunFolder
     from calque.cli.arguments import described_recipe
     from calque.training.loop import resume as go_on
     from calque.training.loop import train as start
 
-    described = described_recipe(recipe, changes or [], training, valid, preset)
+    origin = RunFolder(start_from) if start_from else None
+    described = described_recipe(
+        recipe, changes or [], training, valid, preset, origin and origin.recipe
+    )
     if described is None and not resume:
         raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
     folder = folder or (Path("runs") / recipe.stem if recipe else None)
@@ -139,7 +146,7 @@ def train(
     if described is None or resume:
         done = go_on(folder, described, out)
     else:
-        done = start(described, folder, out)
+        done = start(described, folder, out, origin)
     raise typer.Exit(0 if done else 130)
 
 
@@ -230,6 +237,36 @@ def average(
     folder = folder or run.with_name(f"{run.name}-average")
     RunFolder.create(folder, whole.recipe, whole.tokenizers, whole.preparation, mean)
     print(f"{folder}: mean of {', '.join(checkpoint.name for checkpoint in chosen)}")
+
+
+@app.command("import")
+def import_(folder: options.Foreign, run: options.ImportFolder) -> None:
+    """Make a run of a Marian model in Hugging Face format, such as opus-mt.
+
+    It then translates, and can be trained on and exported, like any other.
+    """
+    from calque.interchange.hugging_face_import import import_hugging_face
+
+    for note in import_hugging_face(folder, run):
+        Console(stderr=True).print(note, highlight=False)
+    print(f"{run}: imported from {folder}")
+
+
+@app.command()
+def export(
+    run: options.Run,
+    folder: options.ExportFolder,
+    form: options.Form,
+    quantization: options.Quantization = None,
+) -> None:
+    """Write a run's model for transformers or CTranslate2.
+
+    Nothing is written unless the probabilities there are the same as here.
+    """
+    from calque.checkpoint import RunFolder
+    from calque.interchange.export import export as write
+
+    print(*write(RunFolder(run), folder, form, quantization), sep="\n")
 
 
 def _device() -> str:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 from calque.cli.options import TwoFiles
 from calque.config import CalqueError, read_toml
-from calque.recipe import Recipe, apply_change, make_recipe
+from calque.recipe import (
+    Recipe,
+    apply_change,
+    make_fine_tuning_recipe,
+    make_recipe,
+    require_corpora,
+)
 from calque.text.data import CorpusConfig
 from calque.text.files import expand
 
@@ -29,7 +35,9 @@ def corpora_to_check(
     if source.suffix == ".toml":
         if target or names or valid or test:
             raise CalqueError(f"{source}: a recipe names all its files; leave out the others")
-        data = make_recipe(read_toml(source), str(source)).data
+        recipe = make_recipe(read_toml(source), str(source))
+        require_corpora(recipe, str(source))
+        data = recipe.data
         splits = data.train, data.valid, data.test
     else:
         splits = [_corpus(source, target, names)], two_files(valid), two_files(test)
@@ -40,12 +48,20 @@ def corpora_to_check(
 
 
 def described_recipe(
-    path: Path | None, changes: list[str], train: TwoFiles, valid: TwoFiles, preset: str | None
+    path: Path | None,
+    changes: list[str],
+    train: TwoFiles,
+    valid: TwoFiles,
+    preset: str | None,
+    start: Recipe | None,
 ) -> Recipe | None:
-    """The recipe in a file or of two pairs of files, with what else was given; None of nothing."""
+    """The recipe in a file or of two pairs of files, with what else was given; None of nothing.
+
+    `start` is that of the run whose weights training is to start from.
+    """
     if path is None and train is None:
-        if changes or valid or preset:
-            raise CalqueError("--set, --valid and --preset need RECIPE.toml or --train")
+        if changes or valid or preset or start:
+            raise CalqueError("--set, --valid, --preset and --from need RECIPE.toml or --train")
         return None
     if path is None and valid is None:
         raise CalqueError("--train needs --valid: two files to validate on")
@@ -57,7 +73,10 @@ def described_recipe(
         values["preset"] = preset
     for change in changes:
         apply_change(values, change)
-    return make_recipe(values, str(path or "command line"))
+    where = str(path or "command line")
+    recipe = make_fine_tuning_recipe(values, start, where) if start else make_recipe(values, where)
+    require_corpora(recipe, where)
+    return recipe
 
 
 def _corpus(source: Path, target: Path | None, names: tuple[str, str] | None) -> CorpusConfig:

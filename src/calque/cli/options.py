@@ -51,6 +51,12 @@ Preset = Annotated[
     str | None,
     typer.Option("--preset", metavar="SIZE", help="Of the model: tiny, small, base or big."),
 ]
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="RUN", help="Fine-tuning: start from this run's weights and tokenizer."
+    ),
+]
 RunFolder = Annotated[
     Path | None, typer.Option("--out", metavar="RUN", help="Run folder.  [default: runs/RECIPE]")
 ]
@@ -102,4 +108,24 @@ Best = Annotated[
 MeanFolder = Annotated[
     Path | None,
     typer.Option("--out", metavar="RUN", help="Run folder to make.  [default: RUN-average]"),
+]
+
+# import
+Foreign = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A Marian model in Hugging Face format.")
+]
+ImportFolder = Annotated[Path, typer.Option("--out", metavar="RUN", help="Run folder to make.")]
+
+# export
+ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")]
+Form = Annotated[
+    str, typer.Option("--to", metavar="FORM", help="What to make: hugging-face or ctranslate2.")
+]
+Quantization = Annotated[
+    str | None,
+    typer.Option(
+        "--quantization",
+        metavar="TYPE",
+        help="Of the weights, for ctranslate2: int8, int16, float16 ...  [default: float32]",
+    ),
 ]

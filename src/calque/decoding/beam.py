@@ -7,15 +7,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from calque.decoding.candidates import next_tokens
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import (
     Hypothesis,
     hypotheses,
     length_limits,
     length_penalties,
-    next_log_probs,
+    stay,
 )
 from calque.models.interface import Seq2Seq
+
+Extensions = tuple[Float[Tensor, "rows next"], Int[Tensor, "rows next"]]
+"""Log-probabilities of the likeliest next tokens of each row, and the tokens."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +58,37 @@ def beam_search(
     memory = model.encode(source)
     past = model.start(memory)
     limits = length_limits(source, special.pad_id, config.max_length)
-    penalties = length_penalties(limits, config.length_penalty)
+    penalties = length_penalties(limits, config)
     growing, finished = _start(source, config.beam_size)
-    active = torch.arange(source.size(0), device=source.device)
-    last = torch.full_like(active, special.bos_id)
+    # Twice the beam, as one candidate of each row may be EOS: there is always enough to go on.
+    candidates = min(2 * config.beam_size, special.target_vocab_size)
+    sentences = torch.arange(source.size(0), device=source.device)
+    waiting = torch.ones_like(sentences, dtype=torch.bool)
+    last = torch.full_like(sentences, special.bos_id)
     found: dict[int, list[Hypothesis]] = {}
-    step = 0
-    while len(active):
+    for step in range(len(penalties) - 1):
         width = growing.scores.size(1)
-        must_end = (limits == step).repeat_interleave(width)
-        log_probs = next_log_probs(model, last, memory, past, must_end)
+        must_end = (limits <= step).repeat_interleave(width)
+        extensions = next_tokens(model, last, memory, past, must_end, candidates)
         growing, parents, finished = _step(
-            growing, finished, log_probs, penalties[step + 1], special.eos_id
+            growing, finished, extensions, penalties[step + 1], special.eos_id
         )
         # A log-probability only falls: at best it stays, over the largest penalty in reach.
-        bound = growing.scores[:, 0] / penalties[limits + 1]
-        done = (bound <= finished.scores[:, -1]) | (limits == step)
-        going = (~done).nonzero().squeeze(1)
-        past.select((going[:, None] * width + parents[going]).flatten())
-        if len(going) < len(active):
-            ready = finished.select(done)
+        bound = growing.scores[:, 0] / penalties[step + 1]
+        done = waiting & ((bound <= finished.scores[:, -1]) | (limits == step))
+        if done.any():
+            ready, waiting = finished.select(done), waiting & ~done
             n_best = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
-            found.update(zip(active[done].tolist(), n_best, strict=True))
-            active, limits, memory = active[going], limits[going], memory.select(going)
-            growing, finished = growing.select(going), finished.select(going)
+            found.update(zip(sentences[done].tolist(), n_best, strict=True))
+        staying = stay(waiting)
+        if not len(staying):
+            break
+        past.select((staying[:, None] * width + parents[staying]).flatten())
+        if len(staying) < len(sentences):
+            sentences, waiting, limits = sentences[staying], waiting[staying], limits[staying]
+            growing, finished = growing.select(staying), finished.select(staying)
+            memory = memory.select(staying)
         last = growing.tokens[..., -1].flatten()
-        step += 1
     return [found[sentence] for sentence in range(source.size(0))]
 
 
@@ -96,14 +105,13 @@ def _start(source: Int[Tensor, "batch source"], size: int) -> tuple[Beam, Beam]:
 def _step(
     growing: Beam,
     finished: Beam,
-    log_probs: Float[Tensor, "rows vocab"],
+    extensions: Extensions,
     penalty: Float[Tensor, ""],
     eos_id: int,
 ) -> tuple[Beam, Int[Tensor, "sentences width"], Beam]:
     """What grows on, the rows of `growing` that it grew from, and what is finished by now."""
     size = finished.scores.size(1)
-    # Twice the beam, as one candidate of each row may be EOS: there is always enough to go on.
-    candidates, parents = _extend(growing, log_probs, 2 * size)
+    candidates, parents = _extend(growing, extensions, 2 * size)
     ended = candidates.tokens[..., -1] == eos_id
     scores = (candidates.scores / penalty).masked_fill(~ended, -torch.inf)
     # An end that ranks below the beam is no rival of the prefixes that go on.
@@ -115,14 +123,13 @@ def _step(
 
 
 def _extend(
-    growing: Beam, log_probs: Float[Tensor, "rows vocab"], size: int
+    growing: Beam, extensions: Extensions, size: int
 ) -> tuple[Beam, Int[Tensor, "sentences candidates"]]:
     """The `size` likeliest extensions by one token, and the row of `growing` of each.
 
     There are fewer where a small vocabulary has no more to offer: the beam widens with the steps.
     """
-    steps, tokens = log_probs.topk(min(size, log_probs.size(1)))
-    steps, tokens = (x.unflatten(0, growing.scores.shape) for x in (steps, tokens))
+    steps, tokens = (x.unflatten(0, growing.scores.shape) for x in extensions)
     totals = (growing.scores[..., None] + steps).flatten(1)
     scores, index = totals.topk(min(size, totals.size(1)))
     parents = index // steps.size(2)

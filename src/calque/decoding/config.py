@@ -14,7 +14,9 @@ class DecodingConfig:
     """A name in SEARCHES: greedy or beam."""
     beam_size: Annotated[int, Field(gt=0)] = 5
     length_penalty: Annotated[float, Field(ge=0)] = 1.0
-    """The alpha of arXiv:1609.08144, eq. 14; 0 is none."""
+    """The exponent α of the normalisation; 0 is none."""
+    length_normalisation: str = "wu"
+    """A name in NORMALISATIONS: wu is ((5 + |Y|) / 6)^α (arXiv:1609.08144, eq. 14), power |Y|^α."""
     max_length: Annotated[int, Field(gt=0)] = 256
     """Longest translation in tokens; it is also at most source length + 50 (arXiv:1706.03762,
     §6.1)."""

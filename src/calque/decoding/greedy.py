@@ -4,13 +4,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from calque.decoding.candidates import next_tokens
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import (
     Hypothesis,
     hypotheses,
     length_limits,
     length_penalties,
-    next_log_probs,
+    stay,
 )
 from calque.models.interface import Seq2Seq
 
@@ -24,22 +25,25 @@ def greedy_search(
     memory = model.encode(source)
     past = model.start(memory)
     limits = length_limits(source, special.pad_id, config.max_length)
-    penalties = length_penalties(limits, config.length_penalty)
+    penalties = length_penalties(limits, config)
     tokens = source.new_full((source.size(0), len(penalties) - 1), special.pad_id)
     log_probs = torch.zeros_like(tokens, dtype=torch.float32)
 
     active = torch.arange(source.size(0), device=source.device)
+    waiting = torch.ones_like(active, dtype=torch.bool)
     last = torch.full_like(active, special.bos_id)
     step = 0
-    while len(active):
-        scores = next_log_probs(model, last, memory, past, limits[active] == step)
-        log_probs[active, step], last = scores.max(dim=-1)
-        tokens[active, step] = last
-        going = (last != special.eos_id).nonzero().squeeze(1)
-        if len(going) < len(active):
-            active, last = active[going], last[going]
-            memory = memory.select(going)
-            past.select(going)
+    while waiting.any():
+        best, likeliest = next_tokens(model, last, memory, past, limits[active] <= step, size=1)
+        last = likeliest[:, 0]
+        log_probs[active[waiting], step] = best[waiting, 0]
+        tokens[active[waiting], step] = last[waiting]
+        waiting &= last != special.eos_id
+        staying = stay(waiting)
+        if len(staying) < len(active):
+            active, last, waiting = active[staying], last[staying], waiting[staying]
+            memory = memory.select(staying)
+            past.select(staying)
         step += 1
 
     lengths = (tokens != special.pad_id).sum(dim=1)

@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from calque.config import choose
 from calque.decoding.config import DecodingConfig
-from calque.models.interface import Memory, Past, Seq2Seq
+from calque.models.interface import Seq2Seq
 
+GROUP, SMALL = 16, 4  # sentences
 LONGER_THAN_SOURCE = 50  # tokens: arXiv:1706.03762, §6.1
 
 
@@ -39,35 +41,36 @@ def length_limits(
 
 
 def length_penalties(
-    limits: Int[Tensor, " batch"], alpha: float
+    limits: Int[Tensor, " batch"], config: DecodingConfig
 ) -> Float[Tensor, " longest_and_eos"]:
-    """lp(Y) = ((5 + |Y|) / 6)^α by |Y|: arXiv:1609.08144, eq. 14. |Y| counts EOS."""
+    """What a target's log-probability is divided by, by |Y|, its length with EOS."""
+    penalty = choose("length_normalisation", config.length_normalisation, NORMALISATIONS)
     lengths = torch.arange(int(limits.max()) + 2, device=limits.device)
+    return penalty(lengths, config.length_penalty)
+
+
+def wu(lengths: Int[Tensor, " lengths"], alpha: float) -> Float[Tensor, " lengths"]:
+    """((5 + |Y|) / 6)^α: arXiv:1609.08144, eq. 14."""
     return ((5 + lengths) / 6) ** alpha
 
 
-def next_log_probs(
-    model: Seq2Seq,
-    last: Int[Tensor, " rows"],
-    memory: Memory,
-    past: Past,
-    must_end: Bool[Tensor, " rows"],
-) -> Float[Tensor, "rows vocab"]:
-    """Log-probabilities of what may follow `last`; -inf for what may not.
+def power(lengths: Int[Tensor, " lengths"], alpha: float) -> Float[Tensor, " lengths"]:
+    """|Y|^α, as Marian, CTranslate2 and transformers have it; 1 is the mean per token."""
+    return lengths.clamp(min=1).float() ** alpha
 
-    PAD and BOS never follow, and where a target must end, only EOS does.
-    What is ruled out keeps its share of the probability, so that a hypothesis scores what the
-    model gives it, even where the length limit forced its end.
+
+NORMALISATIONS = {"wu": wu, "power": power}
+
+
+def stay(waiting: Bool[Tensor, " sentences"]) -> Int[Tensor, " staying"]:
+    """Sentences to go on with: those that wait for their end, and some that do not.
+
+    Sentences leave in groups, as to close the gap takes a copy of what the others have in memory,
+    and as a processor makes its fast kernels anew for each new number of rows.
     """
-    special = model.config
-    logits = model.decode(last[:, None], memory, past)[:, -1]
-    log_probs = logits.log_softmax(dim=-1, dtype=torch.float32)
-    log_probs[:, special.pad_id] = -torch.inf
-    log_probs[:, special.bos_id] = -torch.inf
-    if must_end.any():
-        goes_on = torch.arange(log_probs.size(1), device=log_probs.device) != special.eos_id
-        log_probs.masked_fill_(must_end[:, None] & goes_on, -torch.inf)
-    return log_probs
+    number = int(waiting.sum())
+    number = min(-(-number // GROUP) * GROUP, len(waiting)) if number > SMALL else number
+    return waiting.float().topk(number).indices.sort().values
 
 
 def hypotheses(

@@ -190,6 +190,8 @@ class SinusoidalPositions(nn.Module):
 class Output(nn.Module):
     """The linear transformation before the softmax, §3.4: by the embedding's matrix, no bias."""
 
+    bias: Tensor | None  # [vocab]
+
     def __init__(self, _: TransformerConfig, /) -> None:
         super().__init__()
         self.register_parameter("bias", None)

@@ -26,8 +26,8 @@ class CorpusConfig:
 class DataConfig:
     """Corpora for training, validation and test, and the limits that a training pair must keep."""
 
-    train: tuple[CorpusConfig, ...]
-    valid: tuple[CorpusConfig, ...]
+    train: tuple[CorpusConfig, ...] = ()
+    valid: tuple[CorpusConfig, ...] = ()
     test: tuple[CorpusConfig, ...] = ()
     source_language: str | None = None
     """BCP 47 code, such as "en"."""

@@ -13,7 +13,7 @@ from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
 from calque.config import CalqueError, choose
 from calque.models.build import attention_for
 from calque.models.parts.dropout import use_random_bits
-from calque.recipe import Recipe, differences
+from calque.recipe import Recipe, differences, refuse_another_model, require_corpora
 from calque.text.batching import Batch
 from calque.training.course import Course
 from calque.training.distributed import Processes
@@ -42,16 +42,19 @@ from calque.training.step import BatchTooLargeError, LossNotFiniteError, Stepper
 from calque.training.validation import Validation, validate
 
 
-def train(recipe: Recipe, out: Path, console: Console | None = None) -> bool:
+def train(
+    recipe: Recipe, out: Path, console: Console | None = None, start: RunFolder | None = None
+) -> bool:
     """Train a model into the new run folder `out`; whether training came to its end.
 
-    Ctrl-C or SIGTERM saves a checkpoint and returns False. Under `torchrun`, all processes call
-    this together. Raises CalqueError for what the recipe or its data get wrong, before anything
-    is written to `out`.
+    With `start`, from the weights of that run and with its tokenizer: fine-tuning. Ctrl-C or
+    SIGTERM saves a checkpoint and returns False. Under `torchrun`, all processes call this
+    together. Raises CalqueError for what the recipe or its data get wrong, before anything is
+    written to `out`.
     """
     with Processes.meet() as processes:
         console = _console(console, processes)
-        processes.from_main(lambda: _begin(recipe, out, console))
+        processes.from_main(lambda: _begin(recipe, out, console, start))
         return _Training(RunFolder(out), processes, console).run()
 
 
@@ -66,6 +69,7 @@ def resume(out: Path, recipe: Recipe | None = None, console: Console | None = No
         processes.from_main(lambda: _refuse_changed(out, recipe))
         run = RunFolder(out)
         if run.finished:
+            run.forget_initial()  # a kill may have come before it
             console.print(f"{out}: has been trained to its end", highlight=False)
             return True
         return _Training(run, processes, console).run()
@@ -75,15 +79,21 @@ def _console(console: Console | None, processes: Processes) -> Console:
     return (console or Console()) if processes.is_main else Console(quiet=True)
 
 
-def _begin(recipe: Recipe, out: Path, console: Console) -> None:
-    """Make the run folder, with the tokenizer learnt and the corpora tokenised."""
+def _begin(recipe: Recipe, out: Path, console: Console, start: RunFolder | None) -> None:
+    """Make the run folder, with the tokenizer learnt or taken over and the corpora tokenised."""
     choose("training.optimizer", recipe.training.optimizer, OPTIMIZERS)
     choose("training.schedule", recipe.training.schedule, SCHEDULES)
+    require_corpora(recipe, "recipe")
     refuse_occupied(out)
-    tokenizers = learn_tokenizers(recipe, console)
-    description = describe(prepare_corpora(recipe, tokenizers, console), recipe)
+    initial, origin = None, {}
+    if start:
+        refuse_another_model(recipe, start.recipe, str(start.path))
+        initial, origin = start.load_model().state_dict(), {"start": str(start.path)}
+    tokenizers = start.tokenizers if start else learn_tokenizers(recipe, console)
+    corpora = prepare_corpora(recipe, tokenizers, console)
+    description = describe(corpora, recipe, tokenizers) | origin
     show(description, console)
-    RunFolder.create(out, recipe, tokenizers, description)
+    RunFolder.create(out, recipe, tokenizers, description, initial=initial)
 
 
 def _refuse_changed(out: Path, recipe: Recipe | None) -> None:
@@ -134,6 +144,8 @@ class _Training:
         self.start = time.monotonic() - self.state.seconds
         try:
             with Interruption(quiet=not self.processes.is_main) as interruption:
+                if self.run_folder.initial and self.state.step == 0:
+                    self._validate()  # what there was before, to measure the rest by
                 while not self._done():
                     for batch in self.course.batches(self.state.epoch, self.state.batches_done):
                         if self._step(batch, interruption.asked):
@@ -214,13 +226,15 @@ class _Training:
     def _publish(self) -> None:
         """Put the best weights, or the mean of the last if it is better, to the top."""
         shutil.rmtree(self.course.segmentations, ignore_errors=True)
-        weights, what = load_best(self.run_folder, self.state), "best"
+        weights, what = load_best(self.run_folder, self.state), "best weights"
+        if self.state.best[0][1] == 0:
+            what = "no step was better than the start, whose weights are"
         last = self.run_folder.checkpoints()[-self.config.average :]
         if len(last) > 1 and (mean := self._mean_if_better(last)):
-            weights, what = mean, "averaged"
+            weights, what = mean, "averaged weights"
         self.run_folder.publish(weights)
         self.report.note(
-            f"done: {self.state.step:,} steps in {clock(self.state.seconds)}; {what} weights in "
+            f"done: {self.state.step:,} steps in {clock(self.state.seconds)}; {what} in "
             f"{self.run_folder.path / MODEL}"
         )
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from calque.checkpoint import writing
+from calque.config import CalqueError
+from calque.models.parts.positions import LEARNED
 from calque.recipe import Recipe
 from calque.text.batching import padding_waste, plan
 from calque.text.corpus import read_pairs
@@ -51,11 +54,20 @@ def learn_tokenizers(recipe: Recipe, console: Console) -> Tokenizers:
 
 
 def prepare_corpora(recipe: Recipe, tokenizers: Tokenizers, console: Console) -> Corpora:
-    """Training and validation pairs, tokenised once and kept for the next run that asks."""
+    """Training and validation pairs, tokenised once and kept for the next run that asks.
+
+    Raises CalqueError for a validation pair that is longer than learned positions reach.
+    """
     cache, stores = cache_folder(), {}
     for split, settings in _settings(recipe).items():
         with writing(cache), _under_way(f"tokenising the {split} pairs", console) as read:
             stores[split] = prepare(tokenizers=tokenizers, cache=cache, progress=read, **settings)
+    longest = stores["valid"].lengths.max(axis=1)
+    if recipe.model.positions == "learned" and longest.max() >= LEARNED:
+        raise CalqueError(
+            f"{stores['valid'].origin(int(longest.argmax()))}: {longest.max():,} tokens; "
+            f"model.positions = learned has a place for {LEARNED - 1:,}"
+        )
     return Corpora(**stores)
 
 
@@ -67,13 +79,14 @@ def changed_split(recipe: Recipe, tokenizers: Tokenizers, description: dict[str,
     return ""
 
 
-def describe(corpora: Corpora, recipe: Recipe) -> dict[str, Any]:
+def describe(corpora: Corpora, recipe: Recipe, tokenizers: Tokenizers) -> dict[str, Any]:
     """What was prepared: pairs, tokens, what was left out and why, and how much is padding."""
+    unknown = tokenizers.special.unk
     lengths, training = corpora.train.lengths, recipe.training
     batches = plan(lengths, training.batch_tokens, seed=training.seed, epoch=0)
     return {
-        "train": _counts(corpora.train),
-        "valid": _counts(corpora.valid),
+        "train": _counts(corpora.train, unknown),
+        "valid": _counts(corpora.valid, unknown),
         "batches_per_epoch": len(batches),
         "padding": round(padding_waste(lengths, batches), 4),
     }
@@ -84,9 +97,11 @@ def show(description: dict[str, Any], console: Console) -> None:
     for split in ("train", "valid"):
         counts = description[split]
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["left_out"].items())
+        unknown = counts["source_unknown"], counts["target_unknown"]
+        among = f" (unknown: {unknown[0]:,} + {unknown[1]:,})" if any(unknown) else ""
         console.print(
             f"{split}: {counts['pairs']:,} pairs, {counts['source_tokens']:,} + "
-            f"{counts['target_tokens']:,} tokens; left out: {reasons or 'none'}",
+            f"{counts['target_tokens']:,} tokens{among}; left out: {reasons or 'none'}",
             highlight=False,
         )
     console.print(
@@ -115,12 +130,18 @@ def _under_way(what: str, console: Console) -> Iterator[Callable[[int], None]]:
         yield lambda pairs: status.update(f"{what}: {pairs:,} pairs")
 
 
-def _counts(store: TokenStore) -> dict[str, object]:
+def _counts(store: TokenStore, unknown: int) -> dict[str, object]:
     source, target = store.lengths.sum(axis=0, dtype="int64").tolist()
+    without_entry = np.zeros(2, dtype=int)
+    for chunk in store.chunks():
+        ids = (chunk[side].flatten().to_numpy() for side in ("source_ids", "target_ids"))
+        without_entry += [np.count_nonzero(of_side == unknown) for of_side in ids]
     return {
         "pairs": len(store),
         "source_tokens": source,
         "target_tokens": target,
+        "source_unknown": int(without_entry[0]),
+        "target_unknown": int(without_entry[1]),
         "left_out": dict(store.left_out),
         "fingerprint": store.path.stem,
     }

@@ -43,6 +43,7 @@ class Report(Silence):
     Each of its lines, and each scalar of TensorBoard, belongs to a step. Every LOG_EVERY steps:
     loss (mean cross-entropy of their target tokens, in nats), learning_rate, gradient_norm (before
     clipping) and tokens_per_second; after each validation valid_loss, valid_perplexity, valid_bleu.
+    Step 0 is the model that training starts from.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Report(Silence):
     ) -> None:
         self.config, self.console = config, console
         self.metrics = folder / "metrics.jsonl"
-        self._forget_after(state.step)
+        # Where nothing has been saved, not even step 0 has been recorded for good.
+        first = state.step + 1 if state.step else 0
+        self._forget_from(first)
         with writing(folder):
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=state.step + 1)
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -99,7 +102,7 @@ class Report(Silence):
             valid_bleu=validation.bleu,
         )
         self.bleu = f" · BLEU {validation.bleu:.1f}"
-        when = f"{clock(state.seconds)}, epoch {state.epoch + 1}"
+        when = f"{clock(state.seconds)}, epoch {state.epoch + 1}" if state.step else "the start"
         self.note(
             f"{_at(state)} ({when}) · validation loss {validation.loss:.3f} · "
             f"BLEU {validation.bleu:.2f}{' · best' if new_best else ''}"
@@ -127,12 +130,12 @@ class Report(Silence):
         for name, value in values.items():
             self.board.add_scalar(name, value, state.step)
 
-    def _forget_after(self, step: int) -> None:
+    def _forget_from(self, step: int) -> None:
         if not self.metrics.exists():
             return
         lines = self.metrics.read_text(encoding="utf-8").splitlines()
         whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last
-        kept = [line + "\n" for line in whole if json.loads(line)["step"] <= step]
+        kept = [line + "\n" for line in whole if json.loads(line)["step"] < step]
         with whole_file(self.metrics) as part:
             part.write_text("".join(kept), encoding="utf-8")
 

@@ -96,14 +96,17 @@ def save_checkpoint(
 
 
 def restore_checkpoint(run: RunFolder, stepper: Stepper) -> TrainingState:
-    """Bring model and optimizer to the newest checkpoint; without one, leave them fresh.
+    """Bring model and optimizer to the newest checkpoint.
 
+    Without one the optimizer stays fresh, and so does the model unless the run has initial weights.
     Raises CalqueError naming a file that is missing, altered or cut off, or when the processes
     are not as many as before.
     """
     world_size = stepper.processes.world_size
     saved = run.checkpoints()
     if not saved:
+        if run.initial:
+            load_weights(stepper.model, run.initial)
         return TrainingState(world_size=world_size)
     check_manifest(saved[-1])
     load_weights(stepper.model, saved[-1] / MODEL)

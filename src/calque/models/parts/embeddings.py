@@ -31,4 +31,9 @@ class SeparateEmbeddings(nn.Module):
         return self.target_table.weight
 
 
-EMBEDDINGS = {"joint": SharedEmbedding, "separate": SeparateEmbeddings}
+EMBEDDINGS = {
+    "joint": SharedEmbedding,
+    "separate": SeparateEmbeddings,
+    "shared": SharedEmbedding,
+}
+"""By what a recipe's `tokenizer.vocabulary` says."""

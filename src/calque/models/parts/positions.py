@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from calque.config import CalqueError
 from calque.models.parts.relative_attention import RelativeAttention
 from calque.models.transformer import Part, SinusoidalPositions, TransformerConfig
 
@@ -14,7 +15,7 @@ LEARNED = 1024
 
 
 class HalfSplitPositions(SinusoidalPositions):
-    """The paper's sinusoids, all sines before all cosines: as in tensor2tensor, Marian and BART.
+    """The paper's sinusoids, all sines before all cosines: as in tensor2tensor and Marian.
 
     The same but for the order of the columns, which a model learns either way.
     """
@@ -28,7 +29,7 @@ class HalfSplitPositions(SinusoidalPositions):
 class LearnedPositions(nn.Module):
     """A vector for each position, trained like any weight: arXiv:1706.03762, Table 3 (E).
 
-    There are LEARNED of them. Raises ValueError where a text goes on beyond the last.
+    There are LEARNED of them. Raises CalqueError where a text goes on beyond the last.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -38,15 +39,17 @@ class LearnedPositions(nn.Module):
     def forward(self, length: int, start: int = 0) -> Float[Tensor, "length d_model"]:
         """See `SinusoidalPositions`."""
         if start + length > len(self.table.weight):
-            raise ValueError(
-                f"a text of {start + length} tokens, but learned positions end at "
-                f"{len(self.table.weight)}"
+            raise CalqueError(
+                f"a text of {start + length:,} tokens, with its begin or end, is longer than the "
+                f"{LEARNED:,} positions that this model has learned; cut it into shorter ones"
             )
         return self.table.weight[start : start + length]
 
 
 class NoPositions(nn.Module):
     """Nothing is added to the embeddings."""
+
+    nothing: Tensor  # [1, d_model], zeros
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

@@ -8,13 +8,12 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self
 from pydantic import Field
 
 PAD, UNK, BOS, EOS = range(4)
-"""Padding, unknown, begin and end of sentence: the first four ids of every vocabulary learnt here.
-"""
+"""Padding, unknown, begin and end: the first four ids of every vocabulary learnt here."""
 
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The ids with a meaning; others than the defaults in vocabularies that were learnt elsewhere."""
+    """The ids with a meaning; vocabularies that were learnt elsewhere have others."""
 
     pad: int = PAD
     unk: int = UNK
@@ -24,7 +23,7 @@ class SpecialIds:
 
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
-"""Names of the four, for a reader to look at; the same characters in a user's text are mere text."""
+"""Names of the four, for a reader; the same characters in a user's text are mere text."""
 UNKNOWN = "⁇"
 """What UNK is decoded to."""
 
@@ -37,8 +36,9 @@ class TokenizerConfig:
     """A name in TOKENIZERS: bpe, unigram, wordpiece, characters or words."""
     vocab_size: Annotated[int, Field(gt=4)] = 8000
     """Entries of the vocabulary (of each of the two, where they are separate)."""
-    vocabulary: Literal["joint", "separate"] = "joint"
-    """One vocabulary for both languages, or one for each."""
+    vocabulary: Literal["joint", "separate", "shared"] = "joint"
+    """One vocabulary for both languages, or one for each. With shared, it is one, but each language
+    has its own way to cut text into it: so are models that were imported."""
     sampling: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Subword sampling in training, for bpe and unigram; 0 is off. With bpe the probability of
     leaving a merge out (BPE-dropout, arXiv:1910.13267); with unigram the smoothing alpha of

@@ -13,7 +13,6 @@ class Listed:
     """A vocabulary kept as a JSON list of its entries, the special ones left out."""
 
     suffix: ClassVar[str] = ".json"
-    special: ClassVar[SpecialIds] = SpecialIds()
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._entries = [*SPECIALS, *entries]
@@ -42,6 +41,11 @@ class Listed:
     def vocab_size(self) -> int:
         """Entries, with the four special ones."""
         return len(self._entries)
+
+    @property
+    def special(self) -> SpecialIds:
+        """The first four ids."""
+        return SpecialIds()
 
     def sample(self, lines: Sequence[str], strength: float, seed: int) -> NoReturn:  # noqa: ARG002
         """Always raises CalqueError: these vocabularies know one segmentation of a line."""

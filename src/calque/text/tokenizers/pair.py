@@ -26,10 +26,15 @@ class Tokenizers:
     def train(cls, config: TokenizerConfig, pairs: Callable[[], Iterable[tuple[str, str]]]) -> Self:
         """Learn from (source, target) pairs; `pairs` is called for each pass over them.
 
-        Raises CalqueError for an unknown kind, a corpus without text, or a vocabulary of a size
-        that the corpus does not give.
+        Raises CalqueError for an unknown kind, a vocabulary that cannot be learnt, a corpus without
+        text, or a vocabulary of a size that the corpus does not give.
         """
         kind = choose("tokenizer.kind", config.kind, TOKENIZERS)
+        if config.vocabulary == "shared":
+            raise CalqueError(
+                "tokenizer.vocabulary: shared cannot be learnt, only imported; choose joint or "
+                "separate"
+            )
         if config.vocabulary == "joint":
             both = kind.train((line for pair in pairs() for line in pair), config.vocab_size)
             return cls(both, both)

@@ -3,7 +3,8 @@
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from calque.text.tokenizers.interface import BOS, EOS, PAD, UNK, UNKNOWN, Specia
 # Untyped: sentencepiece gives its classes their Python names when it is imported.
 _LIBRARY: Any = sentencepiece
 _SEED_LOCK = threading.Lock()
+LANGUAGE_CODE = re.compile(">>.*?<<", re.DOTALL)
 
 
 class SentencePiece:
@@ -25,6 +27,11 @@ class SentencePiece:
     Decoding an encoded line gives the line, spaces included and whatever its characters: those
     without an entry of their own become the bytes of their UTF-8. The one exception is "▁"
     (U+2581), SentencePiece's own mark for a space, which comes back as a space.
+
+    A model that was imported may normalise the text first, and its vocabulary may have entries that
+    it does not cut text into: the other language's, and codes of languages. Such a code, as in
+    ">>fra<< A dog.", is one token where a line begins with it. Unknown characters that are an entry
+    of the other language are that entry.
     """
 
     suffix: ClassVar[str] = ".model"
@@ -33,6 +40,9 @@ class SentencePiece:
     def __init__(self, model: bytes) -> None:
         self._model = model
         self._processor = _LIBRARY.SentencePieceProcessor(model_proto=model)
+        pieces = self.pieces(range(self.vocab_size))
+        self._unused = {p: i for i, p in enumerate(pieces) if self._processor.is_unused(i)}
+        self._has_codes = any(map(LANGUAGE_CODE.fullmatch, self._unused))
 
     @classmethod
     def train(cls, lines: Iterable[str], vocab_size: int) -> Self:
@@ -99,7 +109,7 @@ class SentencePiece:
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
-        return self._processor.encode(list(lines))
+        return self._after_codes(lines, self._cut)
 
     def sample(self, lines: Sequence[str], strength: float, seed: int) -> list[list[int]]:
         """See `Tokenizer.sample`: BPE-dropout, or unigram sampling over all segmentations."""
@@ -109,9 +119,40 @@ class SentencePiece:
         with _SEED_LOCK:
             # The largest 32-bit seed stands for "a random one".
             _LIBRARY.set_random_generator_seed(seed % (2**32 - 1))
-            return self._processor.encode(
-                list(lines), enable_sampling=True, alpha=strength, nbest_size=-1, num_threads=1
+            sampled = partial(
+                self._processor.encode,
+                enable_sampling=True,
+                alpha=strength,
+                nbest_size=-1,
+                num_threads=1,
             )
+            return self._after_codes(lines, sampled)
+
+    def _cut(self, lines: list[str]) -> list[list[int]]:
+        rows = self._processor.encode(lines)
+        unknown = self.special.unk
+        for row, line in zip(rows, lines, strict=True) if self._unused else ():
+            if unknown in row:
+                pieces = self._processor.encode(line, out_type=str)
+                row[:] = [
+                    self._unused.get(piece, unknown) if i == unknown else i
+                    for piece, i in zip(pieces, row, strict=True)
+                ]
+        return rows
+
+    def _after_codes(
+        self, lines: Sequence[str], cut: Callable[[list[str]], list[list[int]]]
+    ) -> list[list[int]]:
+        """The ids of lines, of which `cut` gets all but the codes at their beginnings."""
+        if not self._has_codes:
+            return cut(list(lines))
+        codes = [match and match[0] for match in map(LANGUAGE_CODE.match, lines)]
+        rows = cut([line.removeprefix(code or "") for code, line in zip(codes, lines, strict=True)])
+        unknown = self.special.unk
+        return [
+            [self._unused.get(code, unknown), *row] if code else row
+            for code, row in zip(codes, rows, strict=True)
+        ]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """See `Tokenizer.decode`."""
