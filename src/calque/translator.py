@@ -17,6 +17,7 @@ from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import Hypothesis
 from calque.models.build import attention_for
 from calque.models.fast_decoding import FastTransformer
+from calque.models.precision import products, uses_bf16
 from calque.models.transformer import Transformer
 from calque.text.tokenizers.pair import Tokenizers
 
@@ -48,6 +49,8 @@ class Translator:
         self.tokenizers = tokenizers
         self.decoding = decoding
         self.search = choose("decoding.search", decoding.search, SEARCHES)
+        device = next(model.parameters()).device
+        self._bf16 = device.type == "cpu" and uses_bf16(decoding.precision, device)
         self._searched = FastTransformer(model) if FastTransformer.can_take(model) else model
 
     @classmethod
@@ -84,9 +87,9 @@ class Translator:
         # Long lines first: what does not fit into memory is then known at once.
         wanted.sort(key=lambda row: len(ids[row]), reverse=True)
         for rows in _batches(wanted, ids):
-            hypotheses = self.search(
-                self._searched, self._source([ids[r] for r in rows]), self.decoding
-            )
+            with products("bf16" if self._bf16 else "ieee"):
+                source = self._source([ids[row] for row in rows])
+                hypotheses = self.search(self._searched, source, self.decoding)
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)
         return found

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
 from calque.models.parts.fused_attention import FusedAttention
+from calque.models.precision import products
 from calque.models.transformer import (
     Attention,
     MultiHeadAttention,
@@ -23,7 +24,7 @@ from calque.models.transformer import (
 )
 
 BLOCK, PADDED = 256, 64  # rows
-GROWTH = 16
+GROWTH = 8
 """Steps that caches have room for, at first and then again and again."""
 
 
@@ -41,14 +42,21 @@ class FastMemory:
 
 
 class FastPast:
-    """Keys and values of all tokens that were tried, and the descent of each hypothesis."""
+    """Keys and values of tokens that were tried, the entries, and the descent of each hypothesis.
+
+    Entries without descendants are forgotten now and then.
+    """
 
     def __init__(self, sources: int, config: TransformerConfig, device: torch.device) -> None:
         self.steps = 0
+        self.heads = config.num_heads
         # Which entries each hypothesis descends from: [sources, width, entries].
         self.descent = torch.ones(sources, 1, 0, dtype=torch.bool, device=device)
-        shape = config.num_decoder_layers, 2, sources, config.num_heads, 0, config.d_head
-        self.keys_values = torch.empty(shape, device=device)  # room for more than the entries
+        # With room for more entries than there are: [layers, sources, room, keys and values].
+        shape = config.num_decoder_layers, sources, 0, 2 * config.d_model
+        self.keys_values = torch.empty(shape, device=device)
+        # Used again in each step: as much new memory takes longer to get than to fill.
+        self.logits = torch.empty(0, device=device)
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with the given hypotheses; each source kept has the same number of them."""
@@ -56,30 +64,46 @@ class FastPast:
         kept = (rows // width).unique_consecutive()
         self.descent = self.descent.flatten(0, 1)[rows].unflatten(0, (len(kept), -1))
         if len(kept) < sources:
-            self.keys_values = self.keys_values[:, :, kept]
+            self._tidy(kept)
 
     def begin_step(self) -> Float[Tensor, "sources 1 width entries"]:
         """Make the hypotheses entries; what to add to their scores against all entries."""
-        sources, width, _ = self.descent.shape
+        sources, width, entries = self.descent.shape
+        if self.keys_values.size(2) < entries + width:
+            self._tidy(torch.arange(sources, device=self.descent.device))
         own = torch.eye(width, dtype=torch.bool, device=self.descent.device)
         self.descent = torch.cat([self.descent, own.expand(sources, -1, -1)], dim=2)
         self.steps += 1
-        if self.keys_values.size(4) < self.descent.size(2):
-            self.keys_values = pad(self.keys_values, (0, 0, 0, GROWTH * width))
         return _to_add(self.descent)[:, None]
 
     def append(
-        self, layer: int, new: Float[Tensor, "2 sources heads width d_head"]
+        self, layer: int, new: Float[Tensor, "sources width both"]
     ) -> Float[Tensor, "2 sources heads entries d_head"]:
         """The keys and values of all entries in a layer, with those of this step."""
         end = self.descent.size(2)
-        entries = self.keys_values[layer, :, :, :, :end]
-        entries[:, :, :, end - new.size(3) :] = new
-        return entries
+        entries = self.keys_values[layer, :, :end]
+        entries[:, end - new.size(1) :] = new
+        return entries.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def _tidy(self, kept: Int[Tensor, " kept"]) -> None:
+        """Keep these sources, and of their entries those with descendants; make room for more."""
+        used = self.descent.any(dim=1)
+        number = int(used.sum(dim=1).amax()) if used.numel() else 0
+        entries = used.int().topk(number).indices  # [kept, number]
+        width, room = self.descent.size(1), self.keys_values.size(2)
+        self.descent = self.descent.gather(2, entries[:, None].expand(-1, width, -1))
+        rows = (kept[:, None] * room + entries).flatten()
+        moved = self.keys_values.flatten(1, 2)[:, rows].unflatten(1, (len(kept), number))
+        layers, _, _, size = self.keys_values.shape
+        self.keys_values = moved.new_empty(layers, len(kept), number + GROWTH * width, size)
+        self.keys_values[:, :, :number] = moved
 
 
 class FastTransformer:
-    """A Transformer for search alone; see `Seq2Seq`. Takes one token of each hypothesis a time."""
+    """A Transformer for search alone; see `Seq2Seq`.
+
+    Takes one token of each hypothesis at a time; its logits last until the next.
+    """
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
@@ -118,15 +142,22 @@ class FastTransformer:
             look_back = partial(_look_back, layer.cross_attention, memory=memory, layer=i)
             x = layer.residuals[1](x, look_back)
             x = layer.residuals[2](x, layer.feed_forward)
-        return self._logits(model.decoder_norm(x).flatten(0, 1))[:, None]
+        return self._logits(model.decoder_norm(x).flatten(0, 1), past)[:, None]
 
-    def _logits(self, features: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows vocab"]:
+    def _logits(
+        self, features: Float[Tensor, "rows d_model"], past: FastPast
+    ) -> Float[Tensor, "rows vocab"]:
         # In blocks of few sizes: bf16 kernels are made anew, slowly, for each number of rows.
         rows = len(features)
         spare = -rows % PADDED if rows > PADDED // 4 else 0
-        blocks = pad(features, (0, 0, 0, spare)).split(BLOCK)
-        weight = self.model.embedding.output_weight
-        return torch.cat([self.model.output(block, weight) for block in blocks])[:rows]
+        weight, bias = self.model.output_weights
+        if len(past.logits) < rows + spare:
+            past.logits = features.new_empty(rows + spare, len(weight))
+        logits = past.logits[: rows + spare]
+        padded = pad(features, (0, 0, 0, spare))
+        for some, result in zip(padded.split(BLOCK), logits.split(BLOCK), strict=True):
+            torch.mm(some, weight.T, out=result)
+        return logits[:rows] if bias is None else logits[:rows].add_(bias)
 
 
 class _FastLayer:
@@ -143,11 +174,11 @@ class _FastLayer:
     def attend_to_past(
         self, x: Float[Tensor, "sources width d_model"], past: FastPast, layer: int, mask: Tensor
     ) -> Float[Tensor, "sources width d_model"]:
-        split = linear(x, self.weight, self.bias).unflatten(-1, (3, self.heads, -1))
-        split = split.permute(2, 0, 3, 1, 4)
-        key, value = past.append(layer, split[1:])
-        heads = scaled_dot_product_attention(split[0], key, value, attn_mask=mask)
-        return self.output(heads.transpose(1, 2).flatten(2))
+        projected = linear(x, self.weight, self.bias)
+        query, new = projected.split([x.size(-1), 2 * x.size(-1)], dim=-1)
+        query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = past.append(layer, new)
+        return self.output(_attend(query, key, value, mask))
 
 
 def _look_back(
@@ -155,8 +186,14 @@ def _look_back(
 ) -> Float[Tensor, "sources width d_model"]:
     query = attention.query(x).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     key, value = memory.keys_values[layer]
-    heads = scaled_dot_product_attention(query, key, value, attn_mask=memory.mask)
-    return attention.output(heads.transpose(1, 2).flatten(2))
+    return attention.output(_attend(query, key, value, memory.mask))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 1 for all heads, joined."""
+    with products("ieee"):  # its many small products only lose time by the change to bf16
+        heads = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return heads.transpose(1, 2).flatten(2)
 
 
 def _to_add(mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -19,7 +19,8 @@ from calque.training.course import Course
 from calque.training.distributed import Processes
 from calque.training.interruption import Interruption
 from calque.training.optimizer import OPTIMIZERS
-from calque.training.precision import forget_old_kernels, uses_bf16
+from calque.models.precision import uses_bf16
+from calque.training.precision import forget_old_kernels
 from calque.training.preparation import (
     changed_split,
     describe,

@@ -1,0 +1,29 @@
+"""Which arithmetic a processor is good at."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether matrix products run in bf16: asked for, or auto where the hardware has it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    processor = torch.cpu.get_capabilities()
+    return bool(processor.get("avx512_bf16") or processor.get("amx_bf16"))
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """While the block runs, float32 matrix products on a CPU are computed from bf16 or from
+    float32 numbers: `precision` is "bf16" or "ieee". What they take and give is float32.
+    """
+    settings = torch.backends.mkldnn.matmul
+    before, settings.fp32_precision = settings.fp32_precision, precision
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
