@@ -2,7 +2,8 @@
 
     python experiments/run.py experiments/multi30k-en-de --seeds 1 2 3
 
-Broken off and started again, it goes on where it was. Needs `pip install '.[experiments]'`.
+Broken off and started again, it goes on where it was. Seeds that results.json has from the same
+recipe stay in the table. Needs `pip install '.[experiments]'`.
 """
 
 import argparse
@@ -34,13 +35,22 @@ def main() -> None:
     given = parser.parse_args()
     recipe_file = given.experiment / "recipe.toml"
     recipe = make_recipe(read_toml(recipe_file), str(recipe_file))
-    results = []
+    results = known(given.experiment, recipe)
     for seed in given.seeds:
         run = given.runs / f"{given.experiment.name}-seed-{seed}"
         train(recipe_file, seed, run)
-        results.append({"seed": seed, **score(run, recipe)})
-        write(given.experiment, results)
+        results[seed] = {"seed": seed, **score(run, recipe)}
+        write(given.experiment, recipe, [results[seed] for seed in sorted(results)])
     print((given.experiment / "results.md").read_text())
+
+
+def known(folder: Path, recipe: Recipe) -> dict[int, Result]:
+    """Results by seed, if there are any of this recipe."""
+    file = folder / "results.json"
+    if not file.exists():
+        return {}
+    kept = json.loads(file.read_text())
+    return {r["seed"]: r for r in kept["results"]} if kept["recipe"] == recipe.to_toml() else {}
 
 
 def train(recipe: Path, seed: int, run: Path) -> None:
@@ -80,9 +90,10 @@ def tokenised_bleu(hypotheses: list[str], references: list[str], language: str) 
     return metric.corpus_score([prepare(line) for line in hypotheses], [prepared]).score
 
 
-def write(folder: Path, results: list[dict[str, float | int]]) -> None:
+def write(folder: Path, recipe: Recipe, results: list[Result]) -> None:
     """results.json, and results.md with mean and spread."""
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    kept = {"recipe": recipe.to_toml(), "results": results}
+    (folder / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
     names = [name for name in results[0] if name != "seed"]
     rows = [["seed", *names], ["---", *("---:" for _ in names)]]
     rows += [[str(r["seed"]), *(f"{r[name]:,.2f}" for name in names)] for r in results]

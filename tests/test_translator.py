@@ -1,13 +1,17 @@
 """The front door: lines to lines, in order, whatever they stand beside."""
 
+import math
+from dataclasses import replace
 from itertools import count, islice
 
 import pytest
 import torch
 
 from calque.config import CalqueError
+from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.models.build import ModelConfig, build
+from calque.models.fast_decoding import FastTransformer
 from calque.text.tokenizers.interface import TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
 from calque.translator import LARGEST_WINDOW, Translator
@@ -26,7 +30,8 @@ def translator() -> Translator:
     size = tokenizers.source.vocab_size
     sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 32}
     model = build(ModelConfig(num_heads=2, dropout=0.5, **sizes), size, size)
-    return Translator(model.eval(), tokenizers, DecodingConfig(beam_size=3, max_length=12))
+    decoding = DecodingConfig(beam_size=3, max_length=12, precision="float32")
+    return Translator(model.eval(), tokenizers, decoding)
 
 
 def test_each_line_is_translated_as_if_it_were_alone(translator):
@@ -58,6 +63,81 @@ def test_scores_are_those_of_the_line_alone(translator):
         assert [one.score for one in together] == pytest.approx(
             [one.score for one in alone], rel=1e-4
         )
+
+
+SIZES = {"num_encoder_layers": 1, "num_decoder_layers": 2, "d_model": 32, "d_ff": 64}
+
+
+def livelier(translator: Translator, decoding: DecodingConfig, **parts: str) -> Translator:
+    """Of other parts, with weights that make translations which differ in length."""
+    size = translator.tokenizers.source.vocab_size
+    torch.manual_seed(6)
+    model = build(ModelConfig(num_heads=2, **SIZES, **parts), size, size).eval()
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.3 if "embedding" in name else 0.4)
+    return Translator(model, translator.tokenizers, decoding)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("positions", ["sinusoidal", "relative"])
+def test_it_finds_what_a_search_in_the_model_itself_finds(search, positions, translator):
+    decoding = DecodingConfig(search=search, beam_size=3, max_length=12, precision="float32")
+    own = livelier(translator, decoding, positions=positions)
+    assert FastTransformer.can_take(own.model) is (positions == "sinusoidal")
+    lines = [*LINES, *WORDS, *(f"{line} {word}" for line, word in zip(LINES, WORDS, strict=False))]
+    found = own.n_best(lines)
+    for line, of_line in zip(lines, found, strict=True):
+        (ids,) = own.tokenizers.source.encode([line])
+        source = torch.tensor([[*ids, own.model.config.eos_id]])
+        [plain] = SEARCHES[search](own.model, source, decoding)
+        assert [one.hypothesis.tokens for one in of_line] == [one.tokens for one in plain]
+    assert len({best.hypothesis.tokens for best, *_ in found}) > 3
+
+
+def test_in_bf16_nearly_all_translations_are_the_same(translator):
+    lines = [" ".join(WORDS[i % 7 : i % 7 + 1 + i % 5] + WORDS[i % 11 :][:3]) for i in range(60)]
+    decoding = DecodingConfig(beam_size=3, max_length=12, precision="float32")
+    exact = livelier(translator, decoding)
+    quick = Translator(exact.model, exact.tokenizers, replace(decoding, precision="bf16"))
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    found, expected = quick.n_best(lines), exact.n_best(lines)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    best = [(one[0], other[0]) for one, other in zip(found, expected, strict=True)]
+    assert all(math.isfinite(one.score) for of_line in found for one in of_line)
+    assert len({one.text for one, _ in best}) > 10
+    same = [(one, other) for one, other in best if one.text == other.text]
+    assert len(same) >= 0.9 * len(lines)
+    for one, other in same:
+        assert one.score == pytest.approx(other.score, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "expected"),
+    [
+        ("bf16", {}, "bf16"),
+        ("float32", {"amx_bf16": True}, "ieee"),
+        ("auto", {}, "ieee"),
+        ("auto", {"avx512_bf16": True}, "bf16"),
+    ],
+)
+def test_products_are_those_that_the_recipe_asks_for(
+    precision, has, expected, translator, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    before, seen = torch.backends.mkldnn.matmul.fp32_precision, []
+
+    def search(*_: object) -> None:
+        seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(SEARCHES, "beam", search)
+    decoding = DecodingConfig(precision=precision)
+    broken = Translator(translator.model, translator.tokenizers, decoding)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        broken.translate(LINES)
+    assert seen == [expected]
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_n_best_are_the_beam_best_first(translator):

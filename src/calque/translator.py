@@ -86,7 +86,7 @@ class Translator:
         wanted = [row for row, line in enumerate(lines) if line.strip()]
         # Long lines first: what does not fit into memory is then known at once.
         wanted.sort(key=lambda row: len(ids[row]), reverse=True)
-        for rows in _batches(wanted, ids):
+        for rows in batches(wanted, ids):
             with products("bf16" if self._bf16 else "ieee"):
                 source = self._source([ids[row] for row in rows])
                 hypotheses = self.search(self._searched, source, self.decoding)
@@ -96,11 +96,8 @@ class Translator:
 
     def stream(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
         """As `n_best`, for any number of lines: in order, holding a few thousand at a time."""
-        lines, window = iter(lines), FIRST_WINDOW
-        while taken := list(islice(lines, window)):
-            yield from self.n_best(taken)
-            # The first lines come soon; later ones in windows where like lengths find each other.
-            window = min(2 * window, LARGEST_WINDOW)
+        for window in windows(lines):
+            yield from self.n_best(window)
 
     def _source(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "batch source"]:
         config = self.model.config
@@ -113,7 +110,15 @@ class Translator:
         return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
 
 
-def _batches(rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def windows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Lines in order: the first come soon, later ones where like lengths find each other."""
+    lines, size = iter(lines), FIRST_WINDOW
+    while window := list(islice(lines, size)):
+        yield window
+        size = min(2 * size, LARGEST_WINDOW)
+
+
+def batches(rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Rows, longest first, in batches of BATCH_TOKENS; a longer row is a batch of its own."""
     start = 0
     while start < len(rows):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from types import SimpleNamespace
 
@@ -68,16 +69,26 @@ def table_model() -> type[TableModel]:
     return TableModel
 
 
-@pytest.fixture(scope="session")
-def random_table() -> TableModel:
+def random_table_model(seed: int) -> TableModel:
     """Any target may follow any source, with probabilities drawn from both."""
 
+    @cache
     def draw(source: Ids, target: Ids) -> dict[int, float]:
-        generator = torch.Generator().manual_seed(hash((source, target)) % 2**32)
+        generator = torch.Generator().manual_seed(hash((seed, source, target)) % 2**32)
         chances = torch.randn(B + 1, generator=generator).mul(1.5).softmax(dim=0)
         return dict(enumerate(chances.tolist()))
 
     return TableModel(draw)
+
+
+@pytest.fixture(scope="session")
+def random_table() -> TableModel:
+    return random_table_model(0)
+
+
+@pytest.fixture(scope="session")
+def random_tables() -> list[TableModel]:
+    return [random_table_model(seed) for seed in range(1, 9)]
 
 
 @pytest.fixture(scope="session")
@@ -109,14 +120,15 @@ def sources() -> Tensor:
 def forced() -> Callable[[object, Tensor, Ids], list[float]]:
     """Log-probability of each token of a target and of its EOS, in one go without a search."""
 
+    @cache
     @torch.inference_mode()
-    def score(model: TableModel | Transformer, source: Tensor, tokens: Ids) -> list[float]:
-        memory = model.encode(source[None])
+    def score(model: TableModel | Transformer, source: Ids, tokens: Ids) -> list[float]:
+        memory = model.encode(torch.tensor([source]))
         target = torch.tensor([[BOS, *tokens]])
         log_probs = model.decode(target, memory, model.start(memory))[0].log_softmax(dim=-1)
         return [log_probs[i, token].item() for i, token in enumerate((*tokens, EOS))]
 
-    return score
+    return lambda model, source, tokens: score(model, tuple(source.tolist()), tokens)
 
 
 @pytest.fixture(scope="session")

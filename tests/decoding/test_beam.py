@@ -1,6 +1,7 @@
 """Beam search against all targets there are, and against greedy search."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from calque.decoding.beam import beam_search
 from calque.decoding.config import DecodingConfig
 from calque.decoding.greedy import greedy_search
+from calque.decoding.hypothesis import LONGER_THAN_SOURCE, NORMALISATIONS
 
 PAD, UNK, BOS, EOS, A, B = range(6)
 
@@ -43,35 +45,107 @@ def test_no_beam_outdoes_the_exhaustive_one(model, sources, alpha):
             assert narrow <= best + 1e-5
 
 
-def test_a_beam_of_one_without_penalty_is_greedy(model, sources):
-    config = DecodingConfig(beam_size=1, length_penalty=0.0, max_length=12)
+@every_alpha
+def test_a_beam_of_one_is_greedy(model, sources, alpha):
+    config = DecodingConfig(beam_size=1, length_penalty=alpha, max_length=12)
     assert [
         [found.tokens for found in n_best] for n_best in beam_search(model, sources, config)
     ] == [[found.tokens for found in n_best] for n_best in greedy_search(model, sources, config)]
 
 
+def plain_beam_search(table, source, config, penalty, early=True):
+    """From the definition, one source at a time: scores of the targets that it ends with.
+
+    With `early` false it goes on to the limit.
+    """
+    limit = min(len(source) + LONGER_THAN_SOURCE, config.max_length)
+    growing, finished = {(): 0.0}, {}
+    for length in range(1, limit + 2):
+        candidates = {
+            (*target, token): log_prob + math.log(chance)
+            for target, log_prob in growing.items()
+            for token, chance in table(source, target).items()
+            if token not in (PAD, BOS) and (token == EOS or length <= limit)
+        }
+        best = sorted(candidates, key=candidates.get, reverse=True)
+        for target in best[: config.beam_size]:
+            if target[-1] == EOS:
+                finished[target[:-1]] = candidates[target] / penalty(length)
+        finished = dict(sorted(finished.items(), key=lambda one: -one[1])[: config.beam_size])
+        unfinished = [target for target in best if target[-1] != EOS][: config.beam_size]
+        growing = {target: candidates[target] for target in unfinished}
+        as_they_stand = [log_prob / penalty(length) for log_prob in growing.values()]
+        if (
+            early
+            and len(finished) == config.beam_size
+            and max(as_they_stand, default=-math.inf) <= min(finished.values())
+        ):
+            break
+    return finished
+
+
+PENALTIES = {"wu": lambda length: (5 + length) / 6, "power": lambda length: length}
+
+
+def test_every_normalisation_has_its_formula():
+    assert PENALTIES.keys() == NORMALISATIONS.keys()
+
+
 @every_alpha
-def test_a_beam_of_one_is_never_worse_than_greedy(model, sources, alpha):
-    """With a penalty it may be better: it does not stop at the first EOS."""
-    config = DecodingConfig(beam_size=1, length_penalty=alpha, max_length=12)
-    both = zip(
-        beam_search(model, sources, config), greedy_search(model, sources, config), strict=True
+@pytest.mark.parametrize("normalisation", PENALTIES)
+@pytest.mark.parametrize("beam_size", [1, 2, 3, 6])
+def test_it_is_the_plain_search_token_for_token(
+    random_tables, sources, alpha, normalisation, beam_size
+):
+    config = DecodingConfig(
+        beam_size=beam_size,
+        length_penalty=alpha,
+        length_normalisation=normalisation,
+        max_length=9,
     )
-    assert all(beam[0].score >= greedy[0].score - 1e-5 for beam, greedy in both)
+    for model in random_tables:
+        for source, n_best in zip(sources, beam_search(model, sources, config), strict=True):
+            ids = tuple(i for i in source.tolist() if i != PAD)
+            expected = plain_beam_search(
+                model.table, ids, config, lambda length: PENALTIES[normalisation](length) ** alpha
+            )
+            assert [found.tokens for found in n_best] == list(expected)
+            scores = list(expected.values())
+            assert [found.score for found in n_best] == pytest.approx(scores, abs=1e-5)
 
 
-@pytest.mark.parametrize("beam_size", [1, 2])
-def test_a_better_longer_hypothesis_is_not_lost_to_an_early_end(table_model, beam_size):
+@pytest.mark.parametrize("beam_size", [2, 4])
+def test_without_penalty_nothing_better_is_lost_to_an_early_end(random_tables, sources, beam_size):
+    config = DecodingConfig(beam_size=beam_size, length_penalty=0.0, max_length=20)
+    for model in random_tables:
+        for source, n_best in zip(sources, beam_search(model, sources, config), strict=True):
+            ids = tuple(i for i in source.tolist() if i != PAD)
+            patient = plain_beam_search(model.table, ids, config, lambda _: 1, early=False)
+            assert [found.tokens for found in n_best] == list(patient)
+
+
+def test_what_stands_better_than_the_worst_that_is_finished_goes_on(table_model):
+    chances = {(): {A: 0.5, EOS: 0.4}, (A,): {A: 0.6, EOS: 0.3}, (A, A): {EOS: 0.99}}
+    table = table_model(lambda source, target: chances.get(target, {UNK: 0.5}))
+    config = DecodingConfig(beam_size=2, length_penalty=1.0)
+    [n_best] = beam_search(table, torch.tensor([[A, EOS]]), config)
+    # The empty target and (A,) are finished when (A, A), as likely as A so far, is not.
+    assert [found.tokens for found in n_best] == [(A, A), ()]
+    assert n_best[0].log_prob < n_best[1].log_prob
+
+
+def test_what_stands_worse_is_not_waited_for(table_model):
+    chances = {(): {EOS: 0.5, A: 0.3, B: 0.2}, (A,): {EOS: 0.9, A: 0.1}}
+
     def table(source: tuple[int, ...], target: tuple[int, ...]) -> dict[int, float]:
-        if not target:
-            return {EOS: 0.5, A: 0.35, B: 0.15}
-        return {A: 0.99, EOS: 0.01} if len(target) < 6 else {EOS: 0.99, A: 0.01}
+        return chances.get(target, {A: 0.99, EOS: 0.01} if len(target) < 9 else {EOS: 1.0})
 
-    config = DecodingConfig(beam_size=beam_size, length_penalty=1.0)
+    config = DecodingConfig(beam_size=2, length_penalty=1.0)
     [n_best] = beam_search(table_model(table), torch.tensor([[A, EOS]]), config)
-    first_finished = math.log(0.5)
-    assert n_best[0].tokens == (A,) * 6
-    assert n_best[0].log_prob < first_finished < n_best[0].score
+    assert [found.tokens for found in n_best] == [(), (A,)]
+    # It would have been the best of all.
+    [wide] = beam_search(table_model(table), torch.tensor([[A, EOS]]), replace(config, beam_size=9))
+    assert wide[0].tokens == (B, *[A] * 8)
 
 
 def test_an_end_that_ranks_below_the_beam_is_no_hypothesis(table_model):

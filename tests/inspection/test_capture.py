@@ -194,7 +194,8 @@ def test_look_shows_every_part_at_work(slot: str, name: str) -> None:
 
 @pytest.fixture
 def translator(model: Transformer, tokenizers: Tokenizers) -> Translator:
-    return Translator(model, tokenizers, DecodingConfig(beam_size=3, max_length=12))
+    decoding = DecodingConfig(beam_size=3, max_length=12, precision="float32")
+    return Translator(model, tokenizers, decoding)
 
 
 @pytest.mark.parametrize("line", ["The small cat opens the door.", "xyzzy ☃", "old", ""])
@@ -223,18 +224,21 @@ def test_a_row_for_each_predicted_piece_and_a_column_for_each_piece_seen(
     assert {name: tuple(tensor.shape) for name, tensor in seen.weights.items()} == shapes
 
 
-def test_looks_weights_are_those_of_the_search(translator: Translator) -> None:
-    steps: list[Tensor] = []
-    softmax = translator.model.decoder[1].cross_attention.attention.get_submodule("softmax")
-    greedy = Translator(
-        translator.model, translator.tokenizers, DecodingConfig(search="greedy", max_length=12)
-    )
-    with softmax.register_forward_hook(lambda *of: steps.append(of[-1][0])):
-        greedy.translate(["The house."])
-    seen = look(greedy, "The house.")
-    torch.testing.assert_close(
-        seen.weights["decoder.1.cross_attention"], torch.cat(steps, dim=1), rtol=0, atol=1e-5
-    )
+@torch.inference_mode()
+def test_looks_weights_are_those_of_decoding_step_by_step(translator: Translator) -> None:
+    model, (ids,) = translator.model, translator.tokenizers.source.encode(["The house."])
+    seen = look(translator, "The house.")
+    memory = model.encode(torch.tensor([[*ids, model.config.eos_id]]))
+    past, steps = model.start(memory), []
+    target = [model.config.bos_id, *seen.translation.hypothesis.tokens]
+    with captured(model) as weights:
+        for i, token in enumerate(target):
+            model.decode(torch.tensor([[token]]), memory, past)
+            steps.append({name: weights[name][0, :, 0] for name in NAMES if "decoder" in name})
+            for name, row in steps[-1].items():
+                expected = seen.weights[name][:, i, : row.size(1)]
+                torch.testing.assert_close(row, expected, rtol=0, atol=1e-5)
+    assert len(steps) == len(seen.target) > 2
 
 
 def test_looking_leaves_the_translator_as_it_was(translator: Translator) -> None:

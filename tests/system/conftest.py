@@ -46,6 +46,7 @@ label_smoothing = 0.0
 [decoding]
 beam_size = 2
 max_length = 12
+precision = "float32"
 """
 
 

@@ -1,26 +1,8 @@
-"""Which arithmetic is used where."""
+"""What oneDNN may remember."""
 
 import os
 
-import pytest
-import torch
-
-from calque.training.precision import forget_old_kernels, uses_bf16
-
-CPU = torch.device("cpu")
-
-
-def test_what_is_asked_for_is_used():
-    assert uses_bf16("bf16", CPU)
-    assert not uses_bf16("float32", CPU)
-
-
-@pytest.mark.parametrize(
-    "has", [{}, {"avx512_bf16": True}, {"amx_bf16": True}, {"amx_bf16": False}]
-)
-def test_auto_asks_the_processor(has, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert uses_bf16("auto", CPU) is any(has.values())
+from calque.training.precision import forget_old_kernels
 
 
 def test_what_the_user_has_set_stays(monkeypatch):

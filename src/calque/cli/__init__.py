@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from calque.cli import options
-from calque.config import CalqueError
+from calque.config import CalqueError, choose
 
 EXIT_CODES = """
 \b
@@ -158,17 +158,18 @@ def translate(
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
     scores: options.Scores = False,
+    engine: options.Engine = "calque",
 ) -> None:
     """Translate lines to lines, in order; an empty line stays empty.
 
     With --n-best N, each line becomes N lines; where fewer were found, the last are empty.
     """
-    from calque.cli.lines import searching, translate_lines
-    from calque.translator import Translator
+    from calque.cli.engines import ENGINES, Asked
+    from calque.cli.lines import translate_lines
 
-    translator = Translator.load(run, device=_device())
-    translator = searching(translator, n_best, beam_size, length_penalty)
-    translate_lines(translator, file, n_best, scores)
+    start = choose("--engine", engine, ENGINES)
+    started = start(run, Asked(n_best, beam_size, length_penalty, scores))
+    translate_lines(file, started.stream, started.written)
 
 
 @app.command()
@@ -209,6 +210,22 @@ def evaluate(
         out.print_json(data=[asdict(metric) for metric in result])
     else:
         out.print(table)
+
+
+@app.command()
+def bench(run: options.Run, as_json: options.AsJson = False) -> None:
+    """Measure, in a minute, how fast a run's model trains and translates on this machine.
+
+    Beside it, how fast the machine multiplies matrices, and what share of that training reaches.
+    """
+    from calque.benchmark.run import benchmark, table
+
+    with Console(stderr=True).status("measuring"):
+        result = benchmark(run)
+    if as_json:
+        out.print_json(data=asdict(result))
+    else:
+        out.print(table(result))
 
 
 @app.command()

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -15,46 +15,58 @@ from calque.text.corpus.pair import one_line
 from calque.text.files import text_lines
 from calque.translator import Translation, Translator
 
+Found = TypeVar("Found")
 
-def searching(
-    translator: Translator, n_best: int, beam_size: int | None, length_penalty: float | None
-) -> Translator:
-    """The translator with another search than its recipe's; to ask for a beam is beam search.
 
-    Raises CalqueError when that search does not give `n_best` translations.
+def translate_lines(
+    file: Path | None,
+    stream: Callable[[Iterable[str]], Iterator[Found]],
+    written: Callable[[int, Found], Iterable[str]],
+) -> None:
+    """Translate a file, or standard input, to standard output; a line typed is answered at once.
+
+    `stream` makes of lines what was found for each; `written` says what to write for that, and for
+    the number of its line.
     """
-    decoding = translator.decoding
-    if beam_size is not None:
-        decoding = replace(decoding, search="beam", beam_size=beam_size)
-    if length_penalty is not None:
-        decoding = replace(decoding, length_penalty=length_penalty)
-    width = decoding.beam_size if decoding.search == "beam" else 1
-    if n_best > width:
-        raise CalqueError(f"--n-best {n_best} is over the beam size, {width}; see --beam-size")
-    return Translator(translator.model, translator.tokenizers, decoding)
-
-
-def translate_lines(translator: Translator, file: Path | None, n_best: int, scores: bool) -> None:
-    """Translate a file, or standard input, to standard output; a line typed is answered at once."""
     if file is None and sys.stdin is None:
         raise CalqueError("standard input is closed; pipe text in, or name a FILE")
     console = Console(stderr=True)
     lines = text_lines(file) if file else _standard_input()
     if file is None and sys.stdin.isatty():
         console.print("Type a line, then Enter; Ctrl-D ends.", style="dim")
-        found = (translator.n_best([line])[0] for line in lines)
+        found = (one for line in lines for one in stream([line]))
     else:
-        found = translator.stream(lines)
+        found = stream(lines)
         if console.is_terminal and not Console().is_terminal:
             found = _counted(found, console)
-    for number, translations in enumerate(found, start=1):
-        if scores:
-            written = _records(translator, number, translations[:n_best])
-        else:
-            # As many for every line of input, so that it is known which belong to which.
-            texts = (one_line(translation.text) for translation in translations)
-            written = islice(chain(texts, repeat("")), n_best)
-        print(*written, sep="\n", flush=True)
+    for number, one in enumerate(found, start=1):
+        print(*written(number, one), sep="\n", flush=True)
+
+
+def texts(n_best: int, translations: Sequence[Translation]) -> Iterator[str]:
+    """As many lines for every line of input, so that it is known which belong to which."""
+    found = (one_line(translation.text) for translation in translations)
+    return islice(chain(found, repeat("")), n_best)
+
+
+def records(
+    translator: Translator, n_best: int, number: int, translations: Sequence[Translation]
+) -> Iterator[str]:
+    """Each of the best translations of a line as an object of JSON Lines."""
+    for rank, translation in enumerate(translations[:n_best], start=1):
+        hypothesis = translation.hypothesis
+        eos = translator.model.config.eos_id
+        ids = [*hypothesis.tokens, eos] if hypothesis.token_log_probs else []
+        record = {
+            "line": number,
+            "rank": rank,
+            "text": one_line(translation.text),
+            "score": translation.score,
+            "log_prob": hypothesis.log_prob,
+            "tokens": translator.tokenizers.target.pieces(ids),
+            "token_log_probs": hypothesis.token_log_probs,
+        }
+        yield json.dumps(record, ensure_ascii=False)
 
 
 def _standard_input() -> Iterator[str]:
@@ -70,29 +82,9 @@ def _standard_input() -> Iterator[str]:
             ) from None
 
 
-def _counted(found: Iterator[list[Translation]], console: Console) -> Iterator[list[Translation]]:
+def _counted(found: Iterator[Found], console: Console) -> Iterator[Found]:
     """What was found, with a count of it on the terminal."""
     columns = SpinnerColumn(), TextColumn("{task.completed:,} lines"), TimeElapsedColumn()
     # Left to itself, rich would take all that goes to standard output for the terminal's.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         yield from progress.track(found)
-
-
-def _records(
-    translator: Translator, number: int, translations: Sequence[Translation]
-) -> Iterator[str]:
-    """Each translation as an object of JSON Lines."""
-    for rank, translation in enumerate(translations, start=1):
-        hypothesis = translation.hypothesis
-        eos = translator.model.config.eos_id
-        ids = [*hypothesis.tokens, eos] if hypothesis.token_log_probs else []
-        record = {
-            "line": number,
-            "rank": rank,
-            "text": one_line(translation.text),
-            "score": translation.score,
-            "log_prob": hypothesis.log_prob,
-            "tokens": translator.tokenizers.target.pieces(ids),
-            "token_log_probs": hypothesis.token_log_probs,
-        }
-        yield json.dumps(record, ensure_ascii=False)

@@ -87,6 +87,12 @@ LengthPenalty = Annotated[
 Scores = Annotated[
     bool, typer.Option("--scores", help="JSON Lines with log-probabilities, in nats.")
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="NAME", help="What translates: calque or ctranslate2, an export of it."
+    ),
+]
 
 # evaluate
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines.")]

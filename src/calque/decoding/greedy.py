@@ -40,7 +40,7 @@ def greedy_search(
         tokens[active[waiting], step] = last[waiting]
         waiting &= last != special.eos_id
         staying = stay(waiting)
-        if len(staying) < len(active):
+        if 0 < len(staying) < len(active):
             active, last, waiting = active[staying], last[staying], waiting[staying]
             memory = memory.select(staying)
             past.select(staying)

@@ -1,6 +1,6 @@
 """Out to CTranslate2: a model folder for its Translator, and lines translated by it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from calque.models.transformer import Transformer
 from calque.recipe import make_recipe
 from calque.text.batching import Batch
 from calque.text.tokenizers.pair import Tokenizers
-from calque.translator import BATCH_TOKENS
+from calque.translator import batches, windows
 
 FULL = "float32"
 QUANTIZATIONS = tuple(name for name in ACCEPTED_MODEL_TYPES if name != FULL)
@@ -60,9 +60,9 @@ class CTranslate2Export:
 class CTranslate2Engine:
     """Lines to lines by an export; the search is CTranslate2's.
 
-    Its beam ends a sentence with `beam_size` finished targets, where ours goes on while a longer
-    one may still outdo them. It ranks by log-probability / |Y|^α, EOS counted only where it is
-    returned; what it found is then ranked by our own length normalisation.
+    Its beam ends a sentence with `beam_size` finished targets, where ours goes on while one that is
+    unfinished stands better than the worst. It ranks by log-probability / |Y|^α, EOS counted only
+    where it is returned; what it found is then ranked by our own length normalisation.
     """
 
     def __init__(
@@ -88,11 +88,16 @@ class CTranslate2Engine:
         texts = [""] * len(lines)
         wanted = [row for row, line in enumerate(lines) if line.strip()]
         wanted.sort(key=lambda row: len(ids[row]), reverse=True)
-        for rows in _batches(wanted, ids):
+        for rows in batches(wanted, ids):
             found = self._search([[self._source_names[i] for i in ids[row]] for row in rows])
             for row, text in zip(rows, self.tokenizers.target.decode(found), strict=True):
                 texts[row] = text
         return texts
+
+    def stream(self, lines: Iterable[str]) -> Iterator[str]:
+        """As `translate`, for any number of lines: in order, holding a few thousand at a time."""
+        for window in windows(lines):
+            yield from self.translate(window)
 
     def _search(self, sources: list[list[str]]) -> list[list[int]]:
         """Target ids of sources, the longest of which is the first."""
@@ -191,12 +196,3 @@ def _bleu(run: RunFolder, folder: Path, pairs: Sequence[tuple[str, str]]) -> flo
     sources, references = zip(*pairs, strict=True)
     hypotheses = CTranslate2Engine(folder).translate(sources)
     return bleu(hypotheses, references, run.recipe.data.target_language)
-
-
-def _batches(rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Rows, longest first, in batches of BATCH_TOKENS; a longer row is a batch of its own."""
-    start = 0
-    while start < len(rows):
-        size = max(1, BATCH_TOKENS // (len(ids[rows[start]]) + 1))
-        yield list(rows[start : start + size])
-        start += size

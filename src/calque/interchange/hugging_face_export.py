@@ -127,7 +127,7 @@ def _generation(decoding: DecodingConfig, special: SpecialIds) -> transformers.G
         values |= {
             "num_beams": decoding.beam_size,
             "length_penalty": round(steepness * decoding.length_penalty, 4),
-            "early_stopping": "never",
+            "early_stopping": False,
         }
     return transformers.GenerationConfig(**values)
 

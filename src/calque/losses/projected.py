@@ -88,12 +88,13 @@ class _Sums:
         if self.bias is not None:
             logits += self.bias
         grad = probs = logits.softmax(dim=-1)
-        self.normalisers[rows] = normaliser = _normaliser(logits, probs)
+        labels = self.labels[rows, None]
+        self.normalisers[rows] = normaliser = _normaliser(logits, probs, labels)
         if r_drop:
             divergence, divergence_grad = _divergence(logits, probs)
             self.divergence += divergence
             grad = torch.add(probs, divergence_grad, alpha=r_drop)
-        right = logits.gather(1, self.labels[rows, None]).squeeze(1)
+        right = logits.gather(1, labels).squeeze(1)
         self.cross_entropy += (normaliser - right.float()).sum()
         self.features_grad[rows] = (grad @ self.weight_low).float()
         self.weight_grad += grad.T @ block
@@ -116,9 +117,12 @@ class _Sums:
         return (1 - smoothing) * self.cross_entropy + smoothing * even
 
 
-def _normaliser(logits: Tensor, probs: Tensor) -> Tensor:
-    """log Σ exp(logit), from the likeliest word, whose probability cannot vanish."""
-    return logits.amax(dim=-1).float() - probs.amax(dim=-1).float().log()
+def _normaliser(logits: Tensor, probs: Tensor, labels: Tensor) -> Tensor:
+    """log Σ exp(logit), without a further pass over the vocabulary: logit - log probability."""
+    word = labels
+    if probs.gather(1, word).amin() < torch.finfo(torch.float32).tiny:
+        word = logits.argmax(dim=-1, keepdim=True)  # the likeliest word's cannot vanish
+    return (logits.gather(1, word).float() - probs.gather(1, word).float().log()).squeeze(1)
 
 
 def _divergence(logits: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:

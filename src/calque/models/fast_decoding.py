@@ -59,7 +59,10 @@ class FastPast:
         self.logits = torch.empty(0, device=device)
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        """Go on with the given hypotheses; each source kept has the same number of them."""
+        """Go on with the given hypotheses, at least one: as many for each source that is kept.
+
+        The sources stay in their order.
+        """
         sources, width, _ = self.descent.shape
         kept = (rows // width).unique_consecutive()
         self.descent = self.descent.flatten(0, 1)[rows].unflatten(0, (len(kept), -1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -21,7 +22,8 @@ def products(precision: str) -> Iterator[None]:
     """While the block runs, float32 matrix products on a CPU are computed from bf16 or from
     float32 numbers: `precision` is "bf16" or "ieee". What they take and give is float32.
     """
-    settings = torch.backends.mkldnn.matmul
+    mkldnn: Any = torch.backends.mkldnn  # whose settings have no types
+    settings = mkldnn.matmul
     before, settings.fp32_precision = settings.fp32_precision, precision
     try:
         yield

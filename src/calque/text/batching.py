@@ -60,7 +60,7 @@ def plan(
     rows = _draw(len(lengths), weights, generator)
     generator.shuffle(rows)
     rows = rows[_by_length(lengths[rows])]
-    starts = _cut(lengths[rows].max(axis=1) + 1, batch_tokens)
+    starts = _cut(lengths.max(axis=1)[rows] + 1, batch_tokens)
     batches = np.split(rows, starts[1:])
     return [batches[i] for i in generator.permutation(len(starts))]
 
@@ -69,10 +69,10 @@ def padding_waste(
     lengths: Int[np.ndarray, "pairs 2"], batches: Sequence[Int[np.ndarray, " _"]]
 ) -> float:
     """Share of all positions, of source and target together, that hold padding: from 0 to 1."""
-    with_eos = lengths[np.concatenate(batches)].astype(np.int64) + 1
+    with_eos = lengths[np.concatenate(batches)] + 1
     sizes = np.array([len(batch) for batch in batches])
     longest = np.maximum.reduceat(with_eos, np.cumsum(sizes) - sizes)
-    return float(1 - with_eos.sum() / (sizes[:, None] * longest).sum())
+    return float(1 - with_eos.sum(dtype=np.int64) / (sizes[:, None] * longest).sum())
 
 
 def collate(store: TokenStore, rows: Int[np.ndarray, " batch"], special: SpecialIds) -> Batch:

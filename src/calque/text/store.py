@@ -84,6 +84,8 @@ class TokenStore:
         """Tokens of each source and target, without BOS and EOS."""
         counts = [pc.call_function("list_value_length", [ids]) for ids in self._table.columns[:2]]
         lengths = np.column_stack([count.to_numpy() for count in counts])
+        del counts
+        pa.default_memory_pool().release_unused()
         self._unmap()
         return lengths
 

@@ -13,13 +13,13 @@ from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
 from calque.config import CalqueError, choose
 from calque.models.build import attention_for
 from calque.models.parts.dropout import use_random_bits
+from calque.models.precision import uses_bf16
 from calque.recipe import Recipe, differences, refuse_another_model, require_corpora
 from calque.text.batching import Batch
 from calque.training.course import Course
 from calque.training.distributed import Processes
 from calque.training.interruption import Interruption
 from calque.training.optimizer import OPTIMIZERS
-from calque.models.precision import uses_bf16
 from calque.training.precision import forget_old_kernels
 from calque.training.preparation import (
     changed_split,

@@ -1,0 +1,89 @@
+"""What `calque translate` translates with: a name, and what is to be done for it."""
+
+# ruff: noqa: PLC0415
+# CTranslate2 comes with the extra `export`.
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from calque.checkpoint import RunFolder
+from calque.cli.lines import records, texts
+from calque.config import CalqueError
+from calque.decoding.config import DecodingConfig
+from calque.text.corpus.pair import one_line
+from calque.translator import Translator
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for on the command line; None is as the recipe has it."""
+
+    n_best: int
+    beam_size: int | None
+    length_penalty: float | None
+    scores: bool
+
+    def search(self, decoding: DecodingConfig) -> DecodingConfig:
+        """Another search than the recipe's; to ask for a beam is beam search.
+
+        Raises CalqueError when that search does not give as many translations.
+        """
+        if self.beam_size is not None:
+            decoding = replace(decoding, search="beam", beam_size=self.beam_size)
+        if self.length_penalty is not None:
+            decoding = replace(decoding, length_penalty=self.length_penalty)
+        width = decoding.beam_size if decoding.search == "beam" else 1
+        if self.n_best > width:
+            raise CalqueError(
+                f"--n-best {self.n_best} is over the beam size, {width}; see --beam-size"
+            )
+        return decoding
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Lines in, lines out."""
+
+    stream: Callable[[Iterable[str]], Iterator[Any]]
+    """From lines to what was found for each, in order."""
+    written: Callable[[int, Any], Iterable[str]]
+    """From the number of a line and what was found for it to lines to write."""
+
+
+def _calque(run: Path, asked: Asked) -> Engine:
+    translator = Translator.load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    decoding = asked.search(translator.decoding)
+    translator = Translator(translator.model, translator.tokenizers, decoding)
+    if asked.scores:
+        return Engine(translator.stream, lambda *found: records(translator, asked.n_best, *found))
+    return Engine(translator.stream, lambda _, found: texts(asked.n_best, found))
+
+
+def _ctranslate2(run: Path, asked: Asked) -> Engine:
+    if asked.n_best > 1 or asked.scores:
+        raise CalqueError("--n-best and --scores need --engine calque")
+    try:
+        from calque.interchange.ctranslate2 import CTranslate2Engine
+        from calque.interchange.kept_export import kept_export
+    except ModuleNotFoundError as error:
+        if error.name != "ctranslate2":
+            raise
+        raise CalqueError(
+            "--engine ctranslate2: ctranslate2 is not installed; pip install 'calque[export]'"
+        ) from None
+    folder, errors = RunFolder(run), Console(stderr=True)
+    decoding = asked.search(folder.recipe.decoding)
+    kept = kept_export(folder, lambda text: errors.print(text, highlight=False, soft_wrap=True))
+    engine = CTranslate2Engine(kept, decoding, device="auto")
+    return Engine(engine.stream, lambda _, text: [one_line(text)])
+
+
+ENGINES: dict[str, Callable[[Path, Asked], Engine]] = {
+    "calque": _calque,
+    "ctranslate2": _ctranslate2,
+}
