@@ -11,7 +11,7 @@ from calque.checkpoint import load_tensors
 from calque.recipe import FINE_TUNING
 
 FILES = ["--train", "train.en", "train.de", "--valid", "valid.en", "valid.de"]
-SHORT = ["--set", "training.max_steps=10", "--set", "training.validate_every=5"]
+SHORT = ["--set", "training.max_steps=4", "--set", "training.validate_every=4"]
 
 
 def recipe_of(run: Path) -> dict[str, dict[str, object]]:
@@ -22,12 +22,12 @@ def test_two_pairs_of_files_and_a_run(calque, here):
     outcome = calque("train", *FILES, "--from", "run", "--out", "tuned", *SHORT)
     assert (outcome.code, outcome.err) == (0, "")
     assert re.search(r"step 0 \(the start\) · validation loss [\d.]+ · BLEU", outcome.out)
-    assert "done: 10 steps" in outcome.out
+    assert "done: 4 steps" in outcome.out
     old, new = recipe_of(here / "run"), recipe_of(here / "tuned")
     for section in ("tokenizer", "model", "decoding"):
         assert new[section] == old[section]
     assert new["data"]["target_language"] == "de"
-    changed = {"max_steps": 10, "validate_every": 5}
+    changed = {"max_steps": 4, "validate_every": 4}
     assert {key: new["training"][key] for key in FINE_TUNING} == FINE_TUNING | changed
     assert calque("translate", "tuned", "test.en").out.count("\n") == 20
 

@@ -31,7 +31,7 @@ DEATHS = {
         {"die_at": [["log"], 1]},
         {"die_at": [["step"], 1]},
     ],
-    "between saved steps": [{"die_at": [["step"], number]} for number in (5, 2, 8, 4)],
+    "between saved steps": [{"die_at": [["step"], number]} for number in (7, 2, 4)],
     "publishing": [
         {"die_at": [["publish"], 1]},
         {"die_at": [["replace"], 2, "publish"]},
@@ -44,7 +44,7 @@ DEATHS = {
 def start(child, tiny, tmp_path_factory):
     """A run to start from."""
     out = tmp_path_factory.mktemp("start") / "run"
-    assert child(out, tiny()).wait() == 0
+    assert child(out, tiny(training={"max_steps": 12, "validate_every": 12})).wait() == 0
     return out
 
 
