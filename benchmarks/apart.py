@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 
-Given, Result = TypeVar("Given"), TypeVar("Result")
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 Contender = Callable[[Given], Result]
 
 _here: Any = None  # in a child: its contender

@@ -20,6 +20,8 @@ from calque.recipe import make_recipe
 from calque.text.batching import Batch
 from calque.text.tokenizers.pair import Tokenizers
 
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 VOCAB_SIZE = 60
 TINY = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "d_ff": 24, "num_heads": 2}
@@ -39,6 +41,7 @@ def scripts() -> Iterator[None]:
 class TestCommand:
     def test_measures_the_run(self, calque, here, monkeypatch):
         monkeypatch.setattr(measuring, "benchmark", partial(measuring.benchmark, seconds=0.2))
+        monkeypatch.setitem(measuring.SQUARE, "cpu", 256)
         outcome = calque("bench", "run", "--json")
         assert outcome.code == 0, outcome
         found = json.loads(outcome.out)
