@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from calque.config import CalqueError, read_toml
-from calque.models.build import build
-from calque.models.transformer import Transformer
+from calque.models.build import Model, build
 from calque.recipe import Recipe, make_recipe
 from calque.text.tokenizers.pair import Tokenizers
 
@@ -185,7 +184,7 @@ class RunFolder:
             write_manifest(part)
         return cls(path)
 
-    def new_model(self, attention: str = "plain") -> Transformer:
+    def new_model(self, attention: str = "plain") -> Model:
         """The model of the recipe with weights drawn at random."""
         source, target = self.tokenizers.source.vocab_size, self.tokenizers.target.vocab_size
         special = self.tokenizers.special
@@ -200,7 +199,7 @@ class RunFolder:
             eos_id=special.eos,
         )
 
-    def load_model(self, attention: str = "plain") -> Transformer:
+    def load_model(self, attention: str = "plain") -> Model:
         """The model with its best weights; while training is under way, the best so far."""
         model = self.new_model(attention)
         load_weights(model, self.weights())
@@ -252,7 +251,7 @@ def refuse_occupied(path: Path) -> None:
         raise CalqueError(f"{path}: already holds {held}; choose another folder")
 
 
-def load_weights(model: Transformer, path: Path) -> None:
+def load_weights(model: Model, path: Path) -> None:
     """Fill a model. Raises CalqueError when the weights are another model's."""
     weights = load_tensors(path)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -7,7 +7,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tomlkit
 from pydantic import TypeAdapter, ValidationError
@@ -41,7 +41,8 @@ def parse(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
         # By way of JSON, where strict means: no "5" for 5, yet a list will do for a tuple.
         return TypeAdapter(cls).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise CalqueError("\n".join(_message(e, where) for e in error.errors())) from None
+        messages = [_message(e, values, where) for e in error.errors()]
+        raise CalqueError("\n".join(messages)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -76,14 +77,26 @@ def _refuse_unknown_keys(cls: type, values: Mapping[str, Any], where: str) -> No
     for key, value in values.items():
         if key not in hints:
             raise CalqueError(f"{where}: unknown key {key!r}; {_choices(key, hints)}")
-        nested = [hints[key], *typing.get_args(hints[key])]
-        section = next((t for t in nested if dataclasses.is_dataclass(t)), None)
-        if isinstance(section, type):
-            items = enumerate(value) if isinstance(value, list) else [("", value)]
-            for index, item in items:
-                if isinstance(item, Mapping):
-                    place = f"{where}.{key}" if index == "" else f"{where}.{key}[{index}]"
-                    _refuse_unknown_keys(section, item, place)
+        nested = [t for t in (hints[key], *typing.get_args(hints[key])) if _is_section(t)]
+        items = enumerate(value) if isinstance(value, list) else [("", value)]
+        for index, item in items:
+            if not isinstance(item, Mapping):
+                continue
+            section = next((t for t in nested if len(nested) == 1 or _may_be(t, item)), None)
+            if section is not None:
+                place = f"{where}.{key}" if index == "" else f"{where}.{key}[{index}]"
+                _refuse_unknown_keys(section, item, place)
+
+
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _may_be(section: type, values: Mapping[str, Any]) -> bool:
+    """Whether a table says nothing that makes it another kind of section."""
+    hints = typing.get_type_hints(section)
+    kinds = {k: typing.get_args(h) for k, h in hints.items() if typing.get_origin(h) is Literal}
+    return all(values.get(key, choices[0]) in choices for key, choices in kinds.items())
 
 
 def _choices(name: str, known: Iterable[str]) -> str:
@@ -92,9 +105,13 @@ def _choices(name: str, known: Iterable[str]) -> str:
     return (f"did you mean {near[0]!r}? " if near else "") + "Choices: " + ", ".join(known)
 
 
-def _message(error: Any, where: str) -> str:
+def _message(error: Any, values: Any, where: str) -> str:
     place = where
     for step in error["loc"]:
+        known = isinstance(values, Mapping) and step in values
+        if isinstance(values, Mapping) and not known and error["type"] != "missing":
+            continue  # pydantic's name for the kind of section
+        values = values[step] if known or isinstance(step, int) else values
         place += f"[{step}]" if isinstance(step, int) else f".{step}"
     if error["type"] == "missing":
         return f"{place}: missing"

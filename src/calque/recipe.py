@@ -11,8 +11,7 @@ from calque.config import CalqueError, choose, parse, to_toml
 from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import NORMALISATIONS
-from calque.models.build import ModelConfig
-from calque.models.parts.positions import LEARNED
+from calque.models.build import FAMILIES, AnyModelConfig, ModelConfig
 from calque.models.transformer import TransformerSizes
 from calque.text.data import DataConfig
 from calque.text.tokenizers import TOKENIZERS
@@ -72,7 +71,9 @@ class Recipe:
 
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Annotated[AnyModelConfig, Field(discriminator="family")] = field(
+        default_factory=ModelConfig
+    )
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
@@ -119,7 +120,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     A corpus may be written as the list of its two files. Raises CalqueError for what does not
     fit, within a section or between two.
     """
-    sections = _with_preset(values, where)
+    sections = _with_family(_with_preset(values, where), where)
     if isinstance(sections.get("data"), Mapping):
         sections["data"] = {
             key: _corpora(value) if key in ("train", "valid", "test") else value
@@ -191,7 +192,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
         for section in fields(Recipe)
         for key in fields(getattr(old, section.name))
         if getattr(getattr(old, section.name), key.name)
-        != getattr(getattr(new, section.name), key.name)
+        != getattr(getattr(new, section.name), key.name, None)
     ]
 
 
@@ -201,9 +202,24 @@ def _with_preset(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "preset" in values:
         sizes = choose(f"{where}: preset", str(values["preset"]), PRESETS)
         base, model = asdict(TransformerSizes()), sections.get("model", {})
+        if isinstance(model, Mapping) and model.get("family", "transformer") != "transformer":
+            raise CalqueError(
+                f"{where}: preset: stands for sizes of a Transformer, and model.family is "
+                f"{model['family']}; leave preset out and give the sizes themselves"
+            )
         # What is no table stays as it is, for `parse` to refuse.
         sections["model"] = {**base, **sizes, **model} if isinstance(model, Mapping) else model
     return sections
+
+
+def _with_family(sections: dict[str, Any], where: str) -> dict[str, Any]:
+    """The sections, with the family that decides which keys the model has."""
+    model = sections.get("model", {})
+    if not isinstance(model, Mapping):  # for `parse` to refuse
+        return sections
+    family = model.get("family", "transformer")
+    choose(f"{where}.model.family", str(family), FAMILIES)
+    return sections | {"model": {"family": family, **model}}
 
 
 def _corpora(value: Any) -> Any:
@@ -226,10 +242,11 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
             f"most {HIGHEST_PEAK:g} (try 0.001)"
         )
     for section, limit in (("data", recipe.data), ("decoding", recipe.decoding)):
-        if recipe.model.positions == "learned" and limit.max_length >= LEARNED:
+        reach = recipe.model.reach
+        if reach is not None and limit.max_length >= reach:
             raise CalqueError(
-                f"{where}.{section}.max_length: {limit.max_length} is more than the {LEARNED - 1} "
-                "tokens for which model.positions = learned has a place"
+                f"{where}.{section}.max_length: {limit.max_length} is more than the {reach - 1} "
+                "tokens for which the model has a place"
             )
     if recipe.training.average > recipe.training.keep_last:
         raise CalqueError(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
@@ -15,11 +16,13 @@ from calque.config import choose, parse
 from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import Hypothesis
-from calque.models.build import attention_for
+from calque.models.build import Model, attention_for
 from calque.models.fast_decoding import FastTransformer
 from calque.models.precision import products, uses_bf16
-from calque.models.transformer import Transformer
 from calque.text.tokenizers.pair import Tokenizers
+
+if TYPE_CHECKING:
+    import calque.inspection
 
 FIRST_WINDOW, LARGEST_WINDOW = 64, 4096  # lines
 BATCH_TOKENS = 4096  # source tokens of a batch, padding counted
@@ -42,9 +45,7 @@ EMPTY = Translation("", 0.0, Hypothesis((), 0.0, 0.0, ()))
 class Translator:
     """A model, its tokenizers and a way of decoding; translates lines of text."""
 
-    def __init__(
-        self, model: Transformer, tokenizers: Tokenizers, decoding: DecodingConfig
-    ) -> None:
+    def __init__(self, model: Model, tokenizers: Tokenizers, decoding: DecodingConfig) -> None:
         self.model = model
         self.tokenizers = tokenizers
         self.decoding = decoding
@@ -93,6 +94,12 @@ class Translator:
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)
         return found
+
+    def look(self, line: str) -> "calque.inspection.Look":
+        """The best translation of a line, and how the model comes to it; see `inspection.look`."""
+        from calque.inspection import look  # noqa: PLC0415 (which is above, and imports this file)
+
+        return look(self, line)
 
     def stream(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
         """As `n_best`, for any number of lines: in order, holding a few thousand at a time."""

@@ -12,10 +12,12 @@ from calque.models.build import ATTENTIONS, FAMILIES, SLOTS, ModelConfig, attent
 from calque.models.parts.embeddings import EMBEDDINGS
 from calque.models.parts.feed_forwards import FEED_FORWARDS
 from calque.models.parts.heads import HEADS
+from calque.models.parts.norms import NORMS
 from calque.models.parts.outputs import OUTPUTS
 from calque.models.parts.positions import POSITIONS
 from calque.models.parts.residuals import RESIDUALS
-from calque.models.transformer import Transformer
+from calque.models.parts.scores import SCORES
+from calque.models.transformer import Attention, Transformer
 from calque.recipe import PRESETS
 
 SMALL: dict[str, Any] = {
@@ -35,32 +37,66 @@ def num_parameters(vocab_size: int, **sizes: Any) -> int:
 # Names
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("vocabulary", EMBEDDINGS)
 @pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("slot", SLOTS)
-def test_each_name_becomes_its_class(
-    family: str, vocabulary: str, attention: str, slot: str
-) -> None:
+@pytest.mark.parametrize(
+    "slot", ["positions", "heads", "feed_forward", "norm", "residual", "output"]
+)
+def test_each_name_becomes_its_class(vocabulary: str, attention: str, slot: str) -> None:
     for name in SLOTS[slot]:
-        config = ModelConfig(family=family, **SMALL, **{slot: name})
+        config = ModelConfig(**SMALL, **{slot: name})
         model = build(config, 9, 9, vocabulary=vocabulary, attention=attention)
-        positions, heads = POSITIONS[config.positions], HEADS[config.heads]
-        own_way = positions.self_attention or ATTENTIONS[attention]
-        assert type(model) is FAMILIES[family]
+        assert type(model) is Transformer
         assert type(model.embedding) is EMBEDDINGS[vocabulary]
-        assert type(model.positions) is positions.added
+        assert type(model.positions) is POSITIONS[config.positions].added
         assert type(model.output) is OUTPUTS[config.output]
         layers = [*model.encoder, *model.decoder]
-        assert {type(layer.self_attention) for layer in layers} == {heads}
-        assert {type(layer.self_attention.attention) for layer in layers} == {own_way}
-        assert type(model.decoder[0].cross_attention) is heads
-        assert type(model.decoder[0].cross_attention.attention) is ATTENTIONS[attention]
+        assert {type(layer.self_attention) for layer in layers} == {HEADS[config.heads]}
+        cross_attention = model.decoder[0].cross_attention
+        assert type(cross_attention) is HEADS[config.heads]
+        assert type(cross_attention.attention) is ATTENTIONS[attention]
         assert {type(layer.feed_forward) for layer in layers} == {
             FEED_FORWARDS[config.feed_forward]
         }
-        residuals = {type(residual) for layer in layers for residual in layer.residuals}
-        assert residuals == {RESIDUALS[config.residual]}
+        residuals = [residual for layer in layers for residual in layer.residuals]
+        assert {type(residual) for residual in residuals} == {RESIDUALS[config.residual]}
+        assert {type(residual.norm) for residual in residuals} == {NORMS[config.norm]}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_each_score_is_that_of_all_attention(name: str) -> None:
+    model = build(ModelConfig(**SMALL, score=name), 9, 9)
+    found = [type(m.score) for m in model.modules() if isinstance(m, Attention)]
+    assert found == 3 * [SCORES[name]]
+
+
+@pytest.mark.parametrize(("name", "config"), [(n, f.config) for n, f in FAMILIES.items()])
+def test_each_family_has_its_section(name: str, config: type) -> None:
+    assert config().family == name
+    assert {name: build(f.config(), 9, 9).__class__.__name__ for name, f in FAMILIES.items()} == {
+        "transformer": "Transformer",
+        "recurrent": "Recurrent",
+        "convolutional": "Convolutional",
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"positions": "relative", "score": "cosine"}, ["positions relative", "score cosine"]),
+        ({"positions": "alibi", "pattern": "bigbird"}, ["positions alibi", "pattern bigbird"]),
+        ({"positions": "relative", "pattern": "linformer"}, ["relative", "pattern linformer"]),
+        ({"positions": "rotary", "d_key": 3}, ["positions rotary", "3 wide"]),
+        ({"residual": "none", "feed_forward": "none"}, ["residual none", "feed_forward none"]),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_go_together_are_refused_with_the_reason(
+    parts: dict[str, Any], told: list[str]
+) -> None:
+    with pytest.raises(ValueError) as refusal:
+        ModelConfig(**{**SMALL, **parts})
+    assert [words for words in told if words not in str(refusal.value)] == []
 
 
 @pytest.mark.parametrize("slot", SLOTS)
@@ -77,8 +113,10 @@ def test_special_ids_reach_the_model() -> None:
 @pytest.mark.parametrize(
     ("field", "typo", "meant"),
     [
-        ("family", "transfomer", "transformer"),
         ("positions", "learnt", "learned"),
+        ("score", "cosin", "cosine"),
+        ("pattern", "locale", "local"),
+        ("norm", "layr", "layer"),
         ("heads", "bias", "biased"),
         ("feed_forward", "swiss", "swish"),
         ("residual", "prenorm", "pre"),
@@ -92,7 +130,7 @@ def test_a_misspelt_name_is_an_error_that_names_the_choices(
 ) -> None:
     name: dict[str, Any] = {field: typo}
     with pytest.raises(CalqueError) as refusal:
-        if field in ("family", *SLOTS):
+        if field in SLOTS:
             ModelConfig(**name)
         else:
             build(ModelConfig(**SMALL), 9, 9, **name)
@@ -105,7 +143,7 @@ def test_sizes_reach_the_model() -> None:
     assert (len(model.encoder), len(model.decoder)) == (1, 3)
     assert (model.config.d_model, model.config.d_ff, model.config.num_heads) == (16, 24, 2)
     assert (model.config.source_vocab_size, model.config.target_vocab_size) == (9, 11)
-    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.4}
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0, 0.4}
 
 
 @pytest.mark.parametrize(
@@ -195,6 +233,15 @@ MORE = {
     ("positions", "learned"): 1024 * 512,
     ("positions", "relative"): (6 + 6) * 2 * (2 * 16 + 1) * 64,
     ("heads", "biased"): (6 + 2 * 6) * 4 * 512,
+    ("score", "general"): (6 + 2 * 6) * 8 * 64 * 64,
+    ("score", "additive"): (6 + 2 * 6) * 8 * 64,
+    ("score", "cosine"): (6 + 2 * 6) * 8,
+    ("pattern", "linformer"): 6 * 64 * 1024,
+    ("heads", "shared_query_key"): -(6 + 2 * 6) * 512 * 512,
+    ("feed_forward", "swiglu"): 12 * (512 * 2048 - 2048 - 512),
+    ("feed_forward", "none"): -12 * (2 * 512 * 2048 + 2048 + 512),
+    ("norm", "rms"): -(2 * 6 + 3 * 6) * 512,
+    ("norm", "none"): -(2 * 6 + 3 * 6) * 2 * 512,
     ("residual", "pre"): 2 * 2 * 512,
     ("output", "biased"): 8000,
 }

@@ -21,10 +21,9 @@ from calque.benchmark.rates import processor_name, product_rate, training_operat
 from calque.checkpoint import RunFolder
 from calque.config import CalqueError
 from calque.interchange.equivalence import validation_pairs
-from calque.models.build import attention_for
-from calque.models.parts.dropout import use_random_bits
+from calque.models.build import Model, attention_for
+from calque.models.fast_training import use_fast_layers
 from calque.models.precision import uses_bf16
-from calque.models.transformer import Transformer
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch, plan
 from calque.training.distributed import Processes
@@ -104,11 +103,11 @@ def benchmark(path: Path, seconds: float = SECONDS) -> Benchmark:
     )
 
 
-def make_stepper(model: Transformer, config: TrainingConfig, device: torch.device) -> Stepper:
+def make_stepper(model: Model, config: TrainingConfig, device: torch.device) -> Stepper:
     """What moves a model's weights in `calque train`, with the fast paths that it takes."""
     model = model.to(device)
     if device.type == "cpu":
-        use_random_bits(model)
+        use_fast_layers(model)
     autocast = uses_bf16(config.precision, device)
     return Stepper(model, config, Processes(0, 1, device), autocast=autocast)
 

@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 
 from calque.cli import options
+from calque.cli.look import look
+from calque.cli.serve import serve
 from calque.config import CalqueError, choose
 
 EXIT_CODES = """
@@ -170,6 +172,10 @@ def translate(
     start = choose("--engine", engine, ENGINES)
     started = start(run, Asked(n_best, beam_size, length_penalty, scores))
     translate_lines(file, started.stream, started.written)
+
+
+app.command()(look)
+app.command()(serve)
 
 
 @app.command()

@@ -16,13 +16,14 @@ from calque.config import CalqueError, choose, read_toml
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import LONGER_THAN_SOURCE, length_penalties
 from calque.evaluation.metrics import bleu
-from calque.interchange.ctranslate2_spec import make_spec, names, refuse_inexpressible
+from calque.interchange.ctranslate2_spec import EXPRESSED, make_spec, names
 from calque.interchange.equivalence import (
     held_out,
     our_log_probs,
     require_equal,
     validation_pairs,
 )
+from calque.interchange.expressible import require_expressible
 from calque.models.transformer import Transformer
 from calque.recipe import make_recipe
 from calque.text.batching import Batch
@@ -150,7 +151,7 @@ def export_ctranslate2(
     """
     if quantization is not None:
         choose("quantization", quantization, dict.fromkeys(QUANTIZATIONS))
-    refuse_inexpressible(run.recipe.model)
+    require_expressible(run.recipe.model, EXPRESSED, "CTranslate2")
     refuse_occupied(folder)
     model = run.load_model().eval()
     with whole_folder(folder.resolve()) as part:

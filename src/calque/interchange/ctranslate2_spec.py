@@ -9,8 +9,7 @@ from ctranslate2.specs.transformer_spec import TransformerSpec
 from torch import Tensor, nn
 
 from calque.checkpoint import RunFolder
-from calque.config import CalqueError
-from calque.models.build import SLOTS, ModelConfig
+from calque.interchange.expressible import require_expressible
 from calque.models.transformer import MultiHeadAttention, Transformer
 from calque.text.tokenizers.interface import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer
 
@@ -19,24 +18,16 @@ POSITIONS = 2048
 ACTIVATIONS = {"relu": Activation.RELU, "swish": Activation.SWISH, "gelu": Activation.GELU}
 PRE_NORM = {"post": False, "pre": True}
 EXPRESSED: dict[str, tuple[str, ...]] = {
-    "family": ("transformer",),
     "positions": ("sinusoidal", "half_split", "learned", "relative"),
+    "score": ("scaled_dot",),
+    "pattern": ("full",),
     "heads": ("multi", "biased"),
     "feed_forward": tuple(ACTIVATIONS),
+    "norm": ("layer",),
     "residual": tuple(PRE_NORM),
     "output": ("tied", "biased"),
 }
 """The parts that CTranslate2 has, by the key of a recipe's `model` section."""
-
-
-def refuse_inexpressible(config: ModelConfig) -> None:
-    """Raise CalqueError naming the part that CTranslate2 does not have."""
-    for slot in ("family", *SLOTS):
-        known, name = EXPRESSED[slot], getattr(config, slot)
-        if name not in known:
-            raise CalqueError(
-                f"model.{slot}: CTranslate2 has no {name!r}; it has: {', '.join(known)}"
-            )
 
 
 def names(tokenizer: Tokenizer) -> list[str]:
@@ -61,7 +52,7 @@ def make_spec(run: RunFolder, model: Transformer) -> TransformerSpec:
 
     Every setting that has a default of CTranslate2's own is written out.
     """
-    config = run.recipe.model
+    config = require_expressible(run.recipe.model, EXPRESSED, "CTranslate2")
     spec = TransformerSpec.from_config(
         (config.num_encoder_layers, config.num_decoder_layers),
         config.num_heads,
@@ -73,7 +64,7 @@ def make_spec(run: RunFolder, model: Transformer) -> TransformerSpec:
     spec.register_source_vocabulary(names(source))
     spec.register_target_vocabulary(names(target))
     _set_config(spec.config, names(target), target, model)
-    _set_embeddings(spec, run, model)
+    _set_embeddings(spec, run, model, config.positions)
     for layer_spec, layer in zip(spec.encoder.layer, model.encoder, strict=True):
         _set_attention(layer_spec.self_attention, layer.self_attention, layer.residuals[0])
         _set_feed_forward(layer_spec.ffn, layer)
@@ -96,7 +87,7 @@ def _set_config(config: Any, vocabulary: list[str], tokenizer: Tokenizer, model:
     config.layer_norm_epsilon = model.encoder[0].residuals[0].norm.eps
 
 
-def _set_embeddings(spec: Any, run: RunFolder, model: Transformer) -> None:
+def _set_embeddings(spec: Any, run: RunFolder, model: Transformer, positions: str) -> None:
     """What comes in and what goes out: tokens, positions, logits."""
     embedding = model.embedding
     if run.recipe.tokenizer.vocabulary == "separate":
@@ -111,13 +102,13 @@ def _set_embeddings(spec: Any, run: RunFolder, model: Transformer) -> None:
     spec.decoder.projection.weight = _copy(weight)
     if bias is not None:
         spec.decoder.projection.bias = _copy(bias)
-    if run.recipe.model.positions != "relative":
+    if positions != "relative":
         for side in (spec.encoder, spec.decoder):
-            side.position_encodings.encodings = _copy(_positions(run, model))
+            side.position_encodings.encodings = _copy(_positions(run, model, positions))
 
 
-def _positions(run: RunFolder, model: Any) -> Tensor:
-    if run.recipe.model.positions == "learned":
+def _positions(run: RunFolder, model: Any, positions: str) -> Tensor:
+    if positions == "learned":
         return model.positions.table.weight
     return model.positions(max(POSITIONS, run.recipe.decoding.max_length + 1))
 

@@ -12,7 +12,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from calque.config import CalqueError
-from calque.models.build import ModelConfig
+from calque.interchange.expressible import require_expressible
+from calque.models.build import AnyModelConfig, ModelConfig
+from calque.models.parts.positions import POSITIONS
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,22 @@ ARCHITECTURES = {
 }
 ACTIVATIONS = {"relu": "relu", "swish": "swish", "silu": "swish", "gelu": "gelu"}
 """Our feed_forward, by their activation_function."""
+EXPRESSED = {
+    "positions": tuple(POSITIONS),  # each architecture has its own; see `architecture_of`
+    "score": ("scaled_dot",),
+    "pattern": ("full",),
+    "heads": ("multi", "biased"),
+    "feed_forward": tuple(dict.fromkeys(ACTIVATIONS.values())),
+    "norm": ("layer",),
+    "residual": ("post", "pre"),
+    "output": ("tied", "biased"),
+}
+"""The parts that some architecture has, by the key of a recipe's `model` section."""
 
 
-def architecture_of(model: ModelConfig, vocabulary: str) -> Architecture:
+def architecture_of(config: AnyModelConfig, vocabulary: str) -> Architecture:
     """The architecture that can hold a model. Raises CalqueError naming the part that none has."""
+    model = require_expressible(config, EXPRESSED, "Hugging Face")
     fitting = [a for a in ARCHITECTURES.values() if a.residual == model.residual]
     names = " or ".join(a.model_type for a in fitting)
     with_positions = [a for a in fitting if model.positions in (a.positions, a.interleaved)]

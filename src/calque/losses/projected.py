@@ -14,6 +14,7 @@ from torch import Tensor
 from calque.losses.cross_entropy import Loss
 
 BLOCK = 512  # tokens; with 8,000 words a block of bf16 is 8 MB
+ROWS = 128  # tokens, of which a block is a multiple: kernels are compiled for each number of rows
 PIECE = 64  # tokens, where several passes over their logits follow each other
 
 
@@ -83,23 +84,25 @@ class _Sums:
 
     def add(self, rows: Tensor | slice, r_drop: float) -> None:
         """A block's softmax, in both gradients; what the labels add comes at the end."""
-        block = self.features_low[rows]
+        labels = self.labels[rows, None]
+        block, tokens = _rounded(self.features_low[rows]), len(labels)
         logits = block @ self.weight_low.T
         if self.bias is not None:
             logits += self.bias
-        grad = probs = logits.softmax(dim=-1)
-        labels = self.labels[rows, None]
-        self.normalisers[rows] = normaliser = _normaliser(logits, probs, labels)
+        probs = logits.softmax(dim=-1)
+        probs[tokens:] = 0  # there is no such token
+        logits = logits[:tokens]
+        self.normalisers[rows] = normaliser = _normaliser(logits, probs[:tokens], labels)
         if r_drop:
-            divergence, divergence_grad = _divergence(logits, probs)
+            divergence, divergence_grad = _divergence(logits, probs[:tokens])
             self.divergence += divergence
-            grad = torch.add(probs, divergence_grad, alpha=r_drop)
+            probs[:tokens].add_(divergence_grad, alpha=r_drop)
         right = logits.gather(1, labels).squeeze(1)
         self.cross_entropy += (normaliser - right.float()).sum()
-        self.features_grad[rows] = (grad @ self.weight_low).float()
-        self.weight_grad += grad.T @ block
+        self.features_grad[rows] = (probs @ self.weight_low)[:tokens].float()
+        self.weight_grad += probs.T @ block
         if self.bias_grad is not None:
-            self.bias_grad += grad.sum(dim=0, dtype=torch.float32)
+            self.bias_grad += probs.sum(dim=0, dtype=torch.float32)
 
     def with_labels(self, smoothing: float) -> Tensor:
         """The smoothed loss, once all blocks are in."""
@@ -139,6 +142,12 @@ def _divergence(logits: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
             mean = (probs_of * apart).sum(dim=-1, keepdim=True)
             torch.addcmul(between, probs_of, apart - mean, out=grad_of).mul_(sign)
     return 0.5 * total, grad
+
+
+def _rounded(block: Tensor) -> Tensor:
+    """With zeros behind, to a multiple of ROWS."""
+    spare = -len(block) % ROWS
+    return torch.cat([block, block.new_zeros(spare, block.size(1))]) if spare else block
 
 
 def _blocks(tokens: int, pairs: bool) -> list[Tensor | slice]:

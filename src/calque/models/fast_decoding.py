@@ -7,13 +7,15 @@ entries a hypothesis descends from. So a beam is reordered without moving a key 
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
 from calque.models.parts.fused_attention import FusedAttention
+from calque.models.parts.heads import BiasedHeads
 from calque.models.precision import products
 from calque.models.transformer import (
     Attention,
@@ -113,14 +115,13 @@ class FastTransformer:
         self.layers = [_FastLayer(layer.self_attention) for layer in model.decoder]
 
     @staticmethod
-    def can_take(model: Transformer) -> bool:
-        """Whether all of a model's attention is the paper's, which this path computes itself."""
-        attentions = [m.attention for m in model.modules() if isinstance(m, MultiHeadAttention)]
-        return all(
-            isinstance(attention, FusedAttention)
-            or (type(attention) is Attention and type(attention.score) is ScaledDotProduct)
-            for attention in attentions
-        )
+    def can_take(model: nn.Module) -> TypeGuard[Transformer]:
+        """Whether all attention of a decoder is the paper's, which this path computes itself."""
+        if not isinstance(model, Transformer):
+            return False
+        layers = model.decoder
+        heads = [h for layer in layers for h in (layer.self_attention, layer.cross_attention)]
+        return all(_is_the_papers(attention) for attention in heads)
 
     @property
     def config(self) -> TransformerConfig:
@@ -138,7 +139,7 @@ class FastTransformer:
         self, target: Int[Tensor, "rows 1"], memory: FastMemory, past: FastPast
     ) -> Float[Tensor, "rows 1 vocab"]:
         model, mask = self.model, past.begin_step()
-        x = model.embedding.target(target) + model.positions(1, start=past.steps - 1)
+        x = model.embedding.target(target) + model.positions.target(target, start=past.steps - 1)
         x = x.view(*past.descent.shape[:2], -1)  # [sources, width, d_model]
         for i, (layer, fast) in enumerate(zip(model.decoder, self.layers, strict=True)):
             x = layer.residuals[0](x, partial(fast.attend_to_past, past=past, layer=i, mask=mask))
@@ -161,6 +162,15 @@ class FastTransformer:
         for some, result in zip(padded.split(BLOCK), logits.split(BLOCK), strict=True):
             torch.mm(some, weight.T, out=result)
         return logits[:rows] if bias is None else logits[:rows].add_(bias)
+
+
+def _is_the_papers(heads: MultiHeadAttention) -> bool:
+    attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
+    if not own_keys or heads.query.out_features != heads.value.out_features:
+        return False
+    if isinstance(attention, FusedAttention):
+        return True
+    return type(attention) is Attention and type(attention.score) is ScaledDotProduct
 
 
 class _FastLayer:

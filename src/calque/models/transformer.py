@@ -31,7 +31,9 @@ class TransformerSizes:
     d_model: int = 512
     d_ff: int = 2048
     num_heads: int = 8
+    d_key: int | None = None  # of a head's queries and keys; None: as of its values, d_head
     dropout: float = 0.1
+    attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.d_model % self.num_heads:
@@ -40,6 +42,10 @@ class TransformerSizes:
     @property
     def d_head(self) -> int:
         return self.d_model // self.num_heads
+
+    @property
+    def key_width(self) -> int:
+        return self.d_key or self.d_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +62,23 @@ class TransformerConfig(TransformerSizes):
 Part = Callable[[TransformerConfig], nn.Module]
 
 
+class LayerNorm(nn.LayerNorm):
+    """Each position by itself, to mean 0 and variance 1 over its features: arXiv:1607.06450."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config.d_model)
+
+
 class Residual(nn.Module):
     """LayerNorm(x + Dropout(Sublayer(x))), §3.1 and §5.4; a variant puts the norm elsewhere."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, norm: Part) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = norm(config)
         self.dropout = nn.Dropout(config.dropout)
 
     @staticmethod
-    def final_norm(_: TransformerConfig, /) -> nn.Module:
+    def final_norm(_config: TransformerConfig, _norm: Part, /) -> nn.Module:
         """Norm to apply after the last layer of a stack."""
         return nn.Identity()
 
@@ -78,12 +91,12 @@ class ScaledDotProduct(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.scale = 1 / math.sqrt(config.d_head)
+        self.scale = 1 / math.sqrt(config.key_width)
 
     def forward(
         self,
-        query: Float[Tensor, "batch heads query d_head"],
-        key: Float[Tensor, "batch heads key d_head"],
+        query: Float[Tensor, "batch heads query d_key"],
+        key: Float[Tensor, "batch heads key d_key"],
     ) -> Float[Tensor, "batch heads query key"]:
         return (query * self.scale) @ key.transpose(-2, -1)
 
@@ -102,17 +115,18 @@ class Attention(nn.Module):
         super().__init__()
         self.score = score(config)
         self.softmax = nn.Softmax(dim=-1)
+        self.dropout = nn.Dropout(config.attention_dropout)
 
     def forward(
         self,
-        query: Float[Tensor, "batch heads query d_head"],
-        key: Float[Tensor, "batch heads key d_head"],
+        query: Float[Tensor, "batch heads query d_key"],
+        key: Float[Tensor, "batch heads key d_key"],
         value: Float[Tensor, "batch heads key d_head"],
         mask: Bool[Tensor, "#batch 1 #query key"],
     ) -> Float[Tensor, "batch heads query d_head"]:
         scores = self.score(query, key)
         weights = self.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
-        return weights @ value
+        return self.dropout(weights) @ value
 
 
 class MultiHeadAttention(nn.Module):
@@ -123,8 +137,10 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, config: TransformerConfig, attention: Part) -> None:
         super().__init__()
         self.num_heads = config.num_heads
+        narrow = config.d_model, config.num_heads * config.key_width, self.bias
         square = config.d_model, config.d_model, self.bias
-        self.query, self.key, self.value, self.output = (nn.Linear(*square) for _ in range(4))
+        self.query, self.key = nn.Linear(*narrow), nn.Linear(*narrow)
+        self.value, self.output = nn.Linear(*square), nn.Linear(*square)
         self.attention = attention(config)
 
     def keys_values(self, x: Float[Tensor, "batch key d_model"]) -> KeysValues:
@@ -171,7 +187,19 @@ class SharedEmbedding(nn.Module):
         return self.table.weight
 
 
-class SinusoidalPositions(nn.Module):
+class PositionTable(nn.Module):
+    """A vector for each position, to be added to the embedding: `forward(length, start)`."""
+
+    def source(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "#batch length d_model"]:
+        return self(ids.size(1))[None]
+
+    def target(
+        self, ids: Int[Tensor, "batch length"], start: int
+    ) -> Float[Tensor, "#batch length d_model"]:
+        return self(ids.size(1), start)[None]
+
+
+class SinusoidalPositions(PositionTable):
     """PE(pos, 2i) = sin(pos / 10000^(2i/d_model)), PE(pos, 2i+1) = cos of the same: §3.5."""
 
     frequency: Tensor  # [d_model / 2], radians per position
@@ -208,10 +236,12 @@ class Parts:
 
     embedding: Part = SharedEmbedding
     positions: Part = SinusoidalPositions
-    self_attention: Part = Attention
+    encoder_attention: Part = Attention
+    decoder_attention: Part = Attention
     cross_attention: Part = Attention
     heads: type[MultiHeadAttention] = MultiHeadAttention
     feed_forward: Part = FeedForward
+    norm: Part = LayerNorm
     residual: type[Residual] = Residual
     output: type[Output] = Output
 
@@ -221,9 +251,9 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig, parts: Parts) -> None:
         super().__init__()
-        self.self_attention = parts.heads(config, parts.self_attention)
+        self.self_attention = parts.heads(config, parts.encoder_attention)
         self.feed_forward = parts.feed_forward(config)
-        self.residuals = nn.ModuleList(parts.residual(config) for _ in range(2))
+        self.residuals = nn.ModuleList(parts.residual(config, parts.norm) for _ in range(2))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         attend = self.self_attention
@@ -236,10 +266,10 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig, parts: Parts) -> None:
         super().__init__()
-        self.self_attention = parts.heads(config, parts.self_attention)
+        self.self_attention = parts.heads(config, parts.decoder_attention)
         self.cross_attention = parts.heads(config, parts.cross_attention)
         self.feed_forward = parts.feed_forward(config)
-        self.residuals = nn.ModuleList(parts.residual(config) for _ in range(3))
+        self.residuals = nn.ModuleList(parts.residual(config, parts.norm) for _ in range(3))
 
     def forward(
         self, x: Tensor, mask: Tensor, memory: KeysValues, memory_mask: Tensor, extend: Extend
@@ -293,6 +323,7 @@ class Transformer(nn.Module):
     """The encoder-decoder of Figure 1."""
 
     embedding: Any  # a SharedEmbedding, or what Parts puts in its place
+    positions: Any  # a PositionTable
     encoder: list[EncoderLayer]
     decoder: list[DecoderLayer]
 
@@ -306,8 +337,8 @@ class Transformer(nn.Module):
         depth = config.num_encoder_layers, config.num_decoder_layers
         self.encoder = nn.ModuleList(EncoderLayer(config, parts) for _ in range(depth[0]))  # pyright: ignore
         self.decoder = nn.ModuleList(DecoderLayer(config, parts) for _ in range(depth[1]))  # pyright: ignore
-        self.encoder_norm = parts.residual.final_norm(config)
-        self.decoder_norm = parts.residual.final_norm(config)
+        self.encoder_norm = parts.residual.final_norm(config, parts.norm)
+        self.decoder_norm = parts.residual.final_norm(config, parts.norm)
         self.output = parts.output(config)
         self.apply(self._initialise)
 
@@ -320,7 +351,7 @@ class Transformer(nn.Module):
 
     def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
         mask = (source != self.config.pad_id)[:, None, None, :]
-        x = self.dropout(self.embedding.source(source) + self.positions(source.size(1)))
+        x = self.dropout(self.embedding.source(source) + self.positions.source(source))
         for layer in self.encoder:
             x = layer(x, mask)
         x = self.encoder_norm(x)
@@ -348,7 +379,7 @@ class Transformer(nn.Module):
         """What `decode` makes its logits from."""
         seen, new = past.length, target.size(1)
         causal = target.new_ones(new, seen + new, dtype=torch.bool).tril(diagonal=seen)[None, None]
-        x = self.dropout(self.embedding.target(target) + self.positions(new, start=seen))
+        x = self.dropout(self.embedding.target(target) + self.positions.target(target, start=seen))
         for i, (layer, keys_values) in enumerate(
             zip(self.decoder, memory.keys_values, strict=True)
         ):

@@ -12,7 +12,7 @@ from rich.console import Console
 from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
 from calque.config import CalqueError, choose
 from calque.models.build import attention_for
-from calque.models.parts.dropout import use_random_bits
+from calque.models.fast_training import use_fast_layers
 from calque.models.precision import uses_bf16
 from calque.recipe import Recipe, differences, refuse_another_model, require_corpora
 from calque.text.batching import Batch
@@ -121,7 +121,7 @@ class _Training:
         torch.manual_seed(self.config.seed)
         self.model = run.new_model(attention_for(device)).to(device)
         if device.type == "cpu":
-            use_random_bits(self.model)
+            use_fast_layers(self.model)
         bf16 = uses_bf16(self.config.precision, device)
         self.stepper = Stepper(self.model, self.config, processes, autocast=bf16)
         self.state = restore_checkpoint(run, self.stepper)

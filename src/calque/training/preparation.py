@@ -13,7 +13,6 @@ from rich.console import Console
 
 from calque.checkpoint import writing
 from calque.config import CalqueError
-from calque.models.parts.positions import LEARNED
 from calque.recipe import Recipe
 from calque.text.batching import padding_waste, plan
 from calque.text.corpus import read_pairs
@@ -56,17 +55,18 @@ def learn_tokenizers(recipe: Recipe, console: Console) -> Tokenizers:
 def prepare_corpora(recipe: Recipe, tokenizers: Tokenizers, console: Console) -> Corpora:
     """Training and validation pairs, tokenised once and kept for the next run that asks.
 
-    Raises CalqueError for a validation pair that is longer than learned positions reach.
+    Raises CalqueError for a validation pair that is longer than the model has places for.
     """
     cache, stores = cache_folder(), {}
     for split, settings in _settings(recipe).items():
         with writing(cache), _under_way(f"tokenising the {split} pairs", console) as read:
             stores[split] = prepare(tokenizers=tokenizers, cache=cache, progress=read, **settings)
     longest = stores["valid"].lengths.max(axis=1)
-    if recipe.model.positions == "learned" and longest.max() >= LEARNED:
+    reach = recipe.model.reach
+    if reach is not None and longest.max() >= reach:
         raise CalqueError(
             f"{stores['valid'].origin(int(longest.argmax()))}: {longest.max():,} tokens; "
-            f"model.positions = learned has a place for {LEARNED - 1:,}"
+            f"the model has a place for {reach - 1:,}"
         )
     return Corpora(**stores)
 

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from calque.losses.cross_entropy import Loss
 from calque.losses.projected import projected_loss
-from calque.models.transformer import Transformer
+from calque.models.build import Model
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch
 from calque.training.distributed import Processes
@@ -55,7 +55,7 @@ class StepResult:
 class TeacherForcing(nn.Module):
     """The loss of a batch when every target word follows the right ones; see `projected_loss`."""
 
-    def __init__(self, model: Transformer, config: TrainingConfig, autocast: bool) -> None:
+    def __init__(self, model: Model, config: TrainingConfig, autocast: bool) -> None:
         super().__init__()
         self.model = model
         self.smoothing, self.r_drop = config.label_smoothing, config.r_drop
@@ -83,7 +83,7 @@ class Stepper:
     """Moves the weights of a model, batch by batch."""
 
     def __init__(
-        self, model: Transformer, config: TrainingConfig, processes: Processes, autocast: bool
+        self, model: Model, config: TrainingConfig, processes: Processes, autocast: bool
     ) -> None:
         self.model, self.config, self.processes = model, config, processes
         self.optimizer = OPTIMIZERS[config.optimizer](model, config)

@@ -9,7 +9,7 @@ import torch
 from calque.config import CalqueError
 from calque.evaluation.metrics import bleu
 from calque.losses.projected import projected_loss
-from calque.models.transformer import Transformer
+from calque.models.build import Model
 from calque.recipe import Recipe
 from calque.text.batching import collate, plan
 from calque.text.store import TokenStore
@@ -32,9 +32,7 @@ class Validation:
 
 
 @torch.inference_mode()
-def validate(
-    model: Transformer, store: TokenStore, tokenizers: Tokenizers, recipe: Recipe
-) -> Validation:
+def validate(model: Model, store: TokenStore, tokenizers: Tokenizers, recipe: Recipe) -> Validation:
     """Loss and BLEU of the model as it is now; float32, no dropout.
 
     Raises CalqueError when the loss is not finite.

@@ -1,6 +1,6 @@
-"""Feed-forward layers: other non-linearities in the place of the paper's ReLU."""
+"""Feed-forward layers: other non-linearities in the place of the paper's ReLU, or none."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from calque.models.transformer import FeedForward, Part, TransformerConfig
 
@@ -21,8 +21,34 @@ class GeluFeedForward(FeedForward):
         self[1] = nn.GELU()
 
 
+class SwiGLUFeedForward(nn.Module):
+    """(swish(x W) ⊗ x V) W₂, without biases: arXiv:2002.05202, eq. 6.
+
+    Three matrices: at two thirds of the d_ff it has the parameters of the paper's two.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.gate, self.widen = (
+            nn.Linear(config.d_model, config.d_ff, bias=False) for _ in range(2)
+        )
+        self.narrow = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.narrow(nn.functional.silu(self.gate(x)) * self.widen(x))
+
+
+class NoFeedForward(nn.Identity):
+    """What comes in goes out: layers of attention alone, which only average again."""
+
+    def __init__(self, _: TransformerConfig, /) -> None:
+        super().__init__()
+
+
 FEED_FORWARDS: dict[str, Part] = {
     "relu": FeedForward,
     "swish": SwishFeedForward,
     "gelu": GeluFeedForward,
+    "swiglu": SwiGLUFeedForward,
+    "none": NoFeedForward,
 }

@@ -13,9 +13,11 @@ class FusedAttention(nn.Module):
     and this one zero.
     """
 
-    def __init__(self, _: TransformerConfig, /) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        self.dropout = config.attention_dropout
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """See `Attention`."""
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        dropout = self.dropout if self.training else 0.0
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)

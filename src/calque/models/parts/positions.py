@@ -1,14 +1,23 @@
 """Positions: how the model is told where a token stands."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from calque.config import CalqueError
+from calque.models.parts.positioned_attention import DistancePenalty, RotaryAttention
 from calque.models.parts.relative_attention import RelativeAttention
-from calque.models.transformer import Part, SinusoidalPositions, TransformerConfig
+from calque.models.transformer import (
+    Attention,
+    Part,
+    PositionTable,
+    SinusoidalPositions,
+    TransformerConfig,
+)
 
 LEARNED = 1024
 """Positions of a learned table."""
@@ -26,7 +35,7 @@ class HalfSplitPositions(SinusoidalPositions):
         return torch.cat([table[:, 0::2], table[:, 1::2]], dim=1)
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(PositionTable):
     """A vector for each position, trained like any weight: arXiv:1706.03762, Table 3 (E).
 
     There are LEARNED of them. Raises CalqueError where a text goes on beyond the last.
@@ -46,7 +55,7 @@ class LearnedPositions(nn.Module):
         return self.table.weight[start : start + length]
 
 
-class NoPositions(nn.Module):
+class NoPositions(PositionTable):
     """Nothing is added to the embeddings."""
 
     nothing: Tensor  # [1, d_model], zeros
@@ -60,18 +69,83 @@ class NoPositions(nn.Module):
         return self.nothing.expand(length, -1)
 
 
+class Count(PositionTable):
+    """The position itself, on the first feature: it grows without bound and drowns the word."""
+
+    nothing: Tensor  # [1, d_model], zeros
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.register_buffer("nothing", torch.zeros(1, config.d_model), persistent=False)
+
+    def forward(self, length: int, start: int = 0) -> Float[Tensor, "length d_model"]:
+        """See `SinusoidalPositions`."""
+        position = torch.arange(start, start + length, device=self.nothing.device)
+        return self._on_first_feature(position)
+
+    def _on_first_feature(
+        self, number: Float[Tensor, "*rows"] | Int[Tensor, "*rows"]
+    ) -> Float[Tensor, "*rows d_model"]:
+        return nn.functional.pad(number[..., None].to(self.nothing), (0, self.nothing.size(1) - 1))
+
+
+class NormalisedCount(Count):
+    """The count over the length, from 0 to 1: what a step of one means depends on the length.
+
+    How long a target will be is not known while it is made: there, the count is over LEARNED.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.pad_id = config.pad_id
+
+    def forward(self, length: int, start: int = 0) -> Float[Tensor, "length d_model"]:
+        """See `SinusoidalPositions`; of targets."""
+        return super().forward(length, start) / LEARNED
+
+    def source(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
+        last = (ids != self.pad_id).sum(dim=1, keepdim=True) - 1
+        position = torch.arange(ids.size(1), device=ids.device)
+        return self._on_first_feature(position / last.clamp(min=1))
+
+
+def plain(attention: Part, _score: Part) -> Part:
+    """Attention as it is."""
+    return attention
+
+
+def rotary(attention: Part, _score: Part) -> Part:
+    """The same attention, of turned queries and keys."""
+    return partial(RotaryAttention, attention=attention)
+
+
+def relative(_attention: Part, _score: Part) -> Part:
+    """Attention with a score and values of its own."""
+    return RelativeAttention
+
+
+def penalised(_attention: Part, score: Part) -> Part:
+    """Attention by the same score, less a penalty for distance."""
+    return partial(Attention, score=partial(DistancePenalty, score=score))
+
+
 @dataclass(frozen=True)
 class Positions:
     """Where positions come in: added to the embeddings, or within self-attention."""
 
     added: Part = NoPositions
-    self_attention: Part | None = None
-    """None: the attention that the model would have anyway."""
+    self_attention: Callable[[Part, Part], Part] = plain
+    """From the attention and the score that the model would have anyway."""
 
 
 POSITIONS: dict[str, Positions] = {
     "sinusoidal": Positions(added=SinusoidalPositions),
     "half_split": Positions(added=HalfSplitPositions),
     "learned": Positions(added=LearnedPositions),
-    "relative": Positions(self_attention=RelativeAttention),
+    "relative": Positions(self_attention=relative),
+    "rotary": Positions(self_attention=rotary),
+    "alibi": Positions(self_attention=penalised),
+    "count": Positions(added=Count),
+    "normalised_count": Positions(added=NormalisedCount),
+    "none": Positions(),
 }

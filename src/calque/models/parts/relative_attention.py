@@ -26,15 +26,16 @@ class RelativeAttention(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.scale = 1 / math.sqrt(config.d_head)
-        self.relative_key = nn.Embedding(2 * CLIP + 1, config.d_head)
+        self.scale = 1 / math.sqrt(config.key_width)
+        self.relative_key = nn.Embedding(2 * CLIP + 1, config.key_width)
         self.relative_value = nn.Embedding(2 * CLIP + 1, config.d_head)
         self.softmax = nn.Softmax(dim=-1)
+        self.dropout = nn.Dropout(config.attention_dropout)
 
     def forward(
         self,
-        query: Float[Tensor, "batch heads query d_head"],
-        key: Float[Tensor, "batch heads key d_head"],
+        query: Float[Tensor, "batch heads query d_key"],
+        key: Float[Tensor, "batch heads key d_key"],
         value: Float[Tensor, "batch heads key d_head"],
         mask: Bool[Tensor, "#batch 1 #query key"],
     ) -> Float[Tensor, "batch heads query d_head"]:
@@ -47,6 +48,7 @@ class RelativeAttention(nn.Module):
         index = index.expand(*query.shape[:2], -1, -1)
         scores = query @ key.transpose(-2, -1) + by_distance.gather(-1, index)
         weights = self.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
+        weights = self.dropout(weights)
         to_distance = torch.zeros_like(by_distance, dtype=weights.dtype)
         to_distance = to_distance.scatter_add(-1, index, weights)
         return weights @ value + to_distance @ self.relative_value.weight.to(weights.dtype)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Protocol, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field
 
@@ -45,6 +45,7 @@ class TokenizerConfig:
     arXiv:1804.10959 §3.2."""
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """One language's (or both languages') text to ids and back."""
 

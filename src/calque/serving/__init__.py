@@ -1,0 +1,1 @@
+"""The HTTP server: LibreTranslate's API over run folders, and a page."""

@@ -1,0 +1,137 @@
+"""Sentences of many requests, translated together."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from calque.serving.limits import Limits, Refused
+from calque.serving.loaded import Loaded
+from calque.serving.metrics import Metrics
+from calque.translator import BATCH_TOKENS, Translation
+
+GATHERING = 0.003
+"""Seconds that the first sentence waits for others, where nothing is being translated."""
+
+log = logging.getLogger("calque.serving")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The translations of a sentence, best first, and the model that they are by."""
+
+    loaded: Loaded
+    n_best: list[Translation]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    line: str
+    tokens: int
+    """Of the source, its end included."""
+    found: asyncio.Future[Found]
+
+
+class Batcher:
+    """The queue before a model.
+
+    While a batch is translated, the next one gathers. `thread` is the one in which models compute:
+    it is shared by all, as the precision of products is a setting of the whole process.
+    """
+
+    def __init__(self, loaded: Loaded, thread: Executor, limits: Limits, metrics: Metrics) -> None:
+        self.loaded = loaded
+        """May be replaced at any time: batches that begin later are translated by the new one."""
+        self._thread, self._limits, self._metrics = thread, limits, metrics
+        self._queue: deque[_Waiting] = deque()
+        self._draining: asyncio.Task[None] | None = None
+        self._pace = 0.0  # seconds for a sentence, of late
+        metrics.watch_queue(*loaded.pair, lambda: len(self._queue))
+
+    async def translate(self, lines: Sequence[str]) -> list[Found]:
+        """The translations of each line. Raises Refused when the queue is full.
+
+        Whoever stops waiting takes what is still in the queue along.
+        """
+        waiting = len(self._queue)
+        wait = waiting * self._pace
+        # Who would be waiting for most of the time there is, would wait in vain.
+        if waiting >= self._limits.waiting or wait > self._limits.seconds / 2:
+            raise Refused(503, "Too many requests are waiting", wait)
+        loop = asyncio.get_running_loop()
+        lengths = map(len, self.loaded.translator.tokenizers.source.encode(lines))
+        added = [
+            _Waiting(line, length + 1, loop.create_future())
+            for line, length in zip(lines, lengths, strict=True)
+        ]
+        self._queue.extend(added)
+        if self._draining is None or self._draining.done():
+            self._draining = loop.create_task(self._drain())
+        try:
+            return [await one.found for one in added]
+        finally:
+            for one in added:
+                one.found.cancel()
+
+    async def _drain(self) -> None:
+        await asyncio.sleep(GATHERING)
+        loop = asyncio.get_running_loop()
+        while self._queue:
+            batch, outcomes = await loop.run_in_executor(self._thread, self._next_batch)
+            for one, outcome in zip(batch, outcomes, strict=True):
+                if one.found.done():  # its client has gone
+                    continue
+                if isinstance(outcome, Exception):
+                    one.found.set_exception(outcome)
+                else:
+                    one.found.set_result(outcome)
+
+    def _next_batch(self) -> tuple[list[_Waiting], Sequence[Found | Exception]]:
+        batch, start = self._take(), time.perf_counter()
+        if not batch:
+            return [], []
+        outcomes = _outcomes(self.loaded, [one.line for one in batch])
+        took = time.perf_counter() - start
+        pace = took / len(batch)
+        self._pace += (0.2 if self._pace else 1.0) * (pace - self._pace)
+        self._count(batch, outcomes, took)
+        return batch, outcomes
+
+    def _take(self) -> list[_Waiting]:
+        """From the front of the queue, as many as make a batch; who has gone is left out."""
+        batch, longest = [], 0
+        while self._queue:
+            one = self._queue[0]
+            if not one.found.done():
+                longest = max(longest, one.tokens)
+                if batch and longest * (len(batch) + 1) > BATCH_TOKENS:
+                    break
+                batch.append(one)
+            self._queue.popleft()
+        return batch
+
+    def _count(
+        self, batch: list[_Waiting], outcomes: Sequence[Found | Exception], took: float
+    ) -> None:
+        pair, metrics = self.loaded.pair, self._metrics
+        best = [found.n_best[0] for found in outcomes if isinstance(found, Found)]
+        metrics.batch_seconds.labels(*pair).observe(took)
+        metrics.batch_sentences.labels(*pair).observe(len(batch))
+        metrics.sentences.labels(*pair).inc(len(best))
+        metrics.tokens.labels(*pair, "source").inc(sum(one.tokens for one in batch))
+        written = sum(len(one.hypothesis.token_log_probs) for one in best)
+        metrics.tokens.labels(*pair, "target").inc(written)
+
+
+def _outcomes(loaded: Loaded, lines: list[str]) -> Sequence[Found | Exception]:
+    """What was found for each line; where one cannot be translated, the others still are."""
+    try:
+        return [Found(loaded, n_best) for n_best in loaded.translator.n_best(lines)]
+    except Exception as error:  # of whatever kind: it is the answer to those who wait
+        if len(lines) == 1:
+            log.exception("a sentence could not be translated")
+            return [error]
+    return [outcome for line in lines for outcome in _outcomes(loaded, [line])]

@@ -1,0 +1,153 @@
+"""A run folder in memory, and what is computed with it beside plain translation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from calque.checkpoint import RunFolder
+from calque.config import CalqueError
+from calque.decoding.prefix import likeliest_after, search_from
+from calque.inspection.attention import by_heads, captured, kind_of, plain
+from calque.inspection.measures import align
+from calque.inspection.words import Word, words
+from calque.models.build import Model, attention_for
+from calque.translator import Translation, Translator
+
+CANDIDATES = 32  # tokens that are looked at for the next word
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A sentence and its translation, word by word."""
+
+    source: list[str]
+    """Words, each with the white space after it: joined, they are the sentence."""
+    target: list[str]
+    links: list[tuple[int, int]]
+    """Places in `target` and in `source` of words that belong together."""
+    likeliest: list[int]
+    """For each source word the target word that attended to it most; empty if none could."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another way to go on from a given beginning."""
+
+    probability: float
+    """Of its first token."""
+    translation: Translation
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run folder held when it was loaded."""
+
+    pair: tuple[str, str]
+    """The languages of source and target, as its recipe names them."""
+    max_length: int
+    """Source tokens of the longest sentence that it was trained on."""
+    translator: Translator
+    plain: Model
+    """The same model on the path where attention can be captured; only for one thread at a time."""
+
+    @torch.inference_mode()
+    def link(self, line: str, translation: Translation) -> Linked:
+        """Which words of a translation belong to which of the line, as cross-attention tells."""
+        sides, config = self.translator.tokenizers, self.plain.config
+        (ids,), tokens = sides.source.encode([line]), translation.hypothesis.tokens
+        with captured(self.plain) as calls:
+            source = torch.tensor([[*ids, config.eos_id]], device=self._device)
+            self.plain(source, torch.tensor([[config.bos_id, *tokens]], device=self._device))
+        cross = [by_heads(of_name) for name, of_name in calls.items() if kind_of(name) == "cross"]
+        both = words(sides.source, ids, ""), words(sides.target, tokens, "")
+        alignment = align(cross, both[1], both[0])
+        return Linked(
+            source=cut(line, both[0][:-1]),
+            target=cut(translation.text, both[1][:-1]),
+            links=alignment.links if alignment else [],
+            likeliest=alignment.weights[:-1, :-1].argmax(dim=0).tolist()
+            if alignment and len(alignment.weights) > 1
+            else [],
+        )
+
+    @torch.inference_mode()
+    def alternatives(self, line: str, beginning: str, number: int) -> list[Alternative]:
+        """Up to `number` translations that begin alike and then differ, likeliest first.
+
+        Each goes on with another token, if that leaves the beginning as it is: one that ends with
+        a space is not made the first half of a word. Raises CalqueError where it is too long.
+        """
+        translator = self.translator
+        (ids,), (prefix,) = (
+            tokenizer.encode([text])
+            for tokenizer, text in (
+                (translator.tokenizers.source, line),
+                (translator.tokenizers.target, beginning.rstrip()),
+            )
+        )
+        if len(ids) > self.max_length:
+            raise CalqueError(f"q: {len(ids)} tokens, of at most {self.max_length} in a sentence")
+        eos_id = self.plain.config.eos_id
+        source = torch.tensor([[*ids, eos_id]], device=self._device)
+        start = torch.tensor([prefix], dtype=torch.long, device=self._device)
+        size = min(CANDIDATES, self.plain.config.target_vocab_size)
+        log_probs, tokens = (x[0] for x in likeliest_after(self.plain, source, start, size))
+        texts = translator.tokenizers.target.decode([[*prefix, t] for t in tokens.tolist()])
+        fits = [
+            i
+            for i, text in enumerate(texts)
+            if text.startswith(beginning) and tokens[i] != eos_id and log_probs[i] > -torch.inf
+        ][:number]
+        if not fits:
+            return []
+        prefixes = torch.cat([start.expand(len(fits), -1), tokens[fits, None]], dim=1)
+        found = search_from(
+            translator.search,
+            self.plain,
+            source.expand(len(fits), -1),
+            prefixes,
+            translator.decoding,
+        )
+        best = [n_best[0] for n_best in found]
+        whole = translator.tokenizers.target.decode([one.tokens for one in best])
+        return [
+            Alternative(float(log_probs[i].exp()), Translation(text, one.score, one))
+            for i, text, one in zip(fits, whole, best, strict=True)
+        ]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.plain.parameters()).device
+
+
+def load(path: Path, device: str) -> Loaded:
+    """A run folder, ready to translate. Raises CalqueError when it is not one, or not whole."""
+    folder = RunFolder(path)
+    data = folder.recipe.data
+    if not data.source_language or not data.target_language:
+        raise CalqueError(
+            f"{path}: its recipe names no languages; train with data.source_language and "
+            "data.target_language"
+        )
+    model = folder.load_model(attention_for(torch.device(device))).to(device).eval()
+    translator = Translator(model, folder.tokenizers, folder.recipe.decoding)
+    pair = data.source_language, data.target_language
+    return Loaded(pair, data.max_length, translator, plain(model))
+
+
+def cut(text: str, found: Sequence[Word]) -> list[str]:
+    """A text cut before each word that was found in it; joined again, it is the text."""
+    if not found:
+        return [text]
+    starts, place = [], 0
+    for word in found:
+        start = text.find(word.text, place)
+        after = start + len(word.text)
+        if start < 0:  # unknown to the tokenizer, or written otherwise
+            after = start = place + len(text[place:]) - len(text[place:].lstrip())
+        starts.append(start)
+        place = after
+    starts[0] = 0
+    return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]

@@ -1,0 +1,94 @@
+"""Whole texts and documents, through the sentences that a run translates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from calque.serving.batcher import Found
+from calque.serving.limits import Refused
+from calque.serving.loaded import Linked
+from calque.serving.markup import Paragraph, escape, parse
+from calque.serving.placement import place
+from calque.serving.runs import Run, Runs
+from calque.serving.sentences import Split, split
+from calque.text.corpus.pair import one_line
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A text, cut into sentences, and what was found for each."""
+
+    cut: Split
+    found: list[Found]
+    language: str
+    """Of the translation."""
+
+    @property
+    def text(self) -> str:
+        """The best translation."""
+        return self._ranked(0)
+
+    def alternatives(self, number: int) -> list[str]:
+        """Up to `number` other ones: of each sentence the next best, as far as there are any."""
+        ranks = max((len(found.n_best) for found in self.found), default=1)
+        ranked = dict.fromkeys(map(self._ranked, range(ranks)))
+        return list(ranked)[1 : number + 1]
+
+    def _ranked(self, rank: int) -> str:
+        lines = [one_line(f.n_best[min(rank, len(f.n_best) - 1)].text) for f in self.found]
+        return self.cut.join(lines, self.language)
+
+
+async def translate_texts(run: Run, texts: Sequence[str]) -> list[Translated]:
+    """Each of some plain texts. Raises Refused when too much is waiting."""
+    loaded = run.loaded
+    encode = loaded.translator.tokenizers.source.encode
+    cuts = [
+        split(text, run.source, lambda s: len(encode([s])[0]) <= loaded.max_length)
+        for text in texts
+    ]
+    sentences = [sentence for cut in cuts for sentence in cut.sentences]
+    found = iter(await run.batcher.translate(sentences))
+    return [Translated(cut, list(islice(found, len(cut.sentences))), run.target) for cut in cuts]
+
+
+async def translate_documents(runs: Runs, run: Run, documents: Sequence[str]) -> list[str]:
+    """Each of some HTML documents, or parts of one. Raises Refused for what is no HTML."""
+    try:
+        parsed = [parse(document) for document in documents]
+    except ValueError:
+        raise Refused(400, "Invalid request: q cannot be read as HTML") from None
+    paragraphs = [part for parts in parsed for part in parts if isinstance(part, Paragraph)]
+    found = await translate_texts(run, [paragraph.text for paragraph in paragraphs])
+    done: dict[int, str] = {}
+    for paragraph, translated in zip(paragraphs, found, strict=True):
+        done[id(paragraph)] = (
+            place(paragraph, whole(translated, await link(runs, translated)))
+            if paragraph.elements
+            else paragraph.before + escape(translated.text) + paragraph.after
+        )
+    return [
+        "".join(part if isinstance(part, str) else done[id(part)] for part in parts)
+        for parts in parsed
+    ]
+
+
+async def link(runs: Runs, translated: Translated) -> list[Linked]:
+    """Each sentence of a text and its translation, word by word."""
+    return [
+        await runs.compute(found.loaded.link, sentence, found.n_best[0])
+        for sentence, found in zip(translated.cut.sentences, translated.found, strict=True)
+    ]
+
+
+def whole(translated: Translated, sentences: Sequence[Linked]) -> Linked:
+    """The sentences of a text as one, with the white space around them."""
+    cut = translated.cut
+    spaces = list(cut.pieces(cut.sentences, translated.language))[::2]
+    source, target = [cut.spaces[0]], [spaces[0]]
+    links: list[tuple[int, int]] = []
+    for one, before, after in zip(sentences, cut.spaces[1:], spaces[1:], strict=True):
+        links += [(t + len(target), s + len(source)) for t, s in one.links]
+        source += [*one.source[:-1], one.source[-1] + before]
+        target += [*one.target[:-1], (one.target or [""])[-1] + after]
+    return Linked(source, target, links)

@@ -1,0 +1,182 @@
+"""Batches of sentences that came one by one, before a real model."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from calque.serving.batcher import Batcher
+from calque.serving.limits import Limits, Refused
+from calque.serving.loaded import Loaded, load
+from calque.serving.metrics import Metrics
+from calque.translator import BATCH_TOKENS, Translation, Translator
+
+
+class Recorded:
+    """A translator that notes its batches, and waits before each until it may."""
+
+    def __init__(self, translator: Translator) -> None:
+        self.translator, self.tokenizers = translator, translator.tokenizers
+        self.batches: list[list[str]] = []
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def n_best(self, lines: list[str]) -> list[list[Translation]]:
+        assert self.may_go_on.wait(30)
+        self.batches.append(lines)
+        if "poison" in lines:
+            raise RuntimeError("out of memory")
+        return self.translator.n_best(lines)
+
+
+@pytest.fixture(scope="session")
+def loaded(run: Path) -> Loaded:
+    return load(run, "cpu")
+
+
+@pytest.fixture
+def recorded(loaded: Loaded) -> Recorded:
+    return Recorded(loaded.translator)
+
+
+@asynccontextmanager
+async def batching(loaded: Loaded, recorded: Recorded, **limits: int) -> AsyncIterator[Batcher]:
+    changed = Loaded(loaded.pair, loaded.max_length, recorded, loaded.plain)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as thread:
+        yield Batcher(changed, thread, Limits(**limits), Metrics())
+
+
+def test_sentences_of_many_are_translated_together_and_as_alone(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], translator: Translator
+):
+    sentences = sentences[:30]
+
+    async def ask() -> list[str]:
+        async with batching(loaded, recorded) as batcher:
+            found = await asyncio.gather(*(batcher.translate([s]) for s in sentences))
+            return [one.n_best[0].text for (one,) in found]
+
+    texts = asyncio.run(ask())
+    assert texts == translator.translate(sentences)
+    assert texts == [translator.translate([sentence])[0] for sentence in sentences]
+    assert len(set(texts)) > 10
+    assert [sorted(batch) for batch in recorded.batches] == [sorted(sentences)]
+
+
+def test_a_batch_keeps_the_budget_of_tokens(
+    loaded: Loaded, recorded: Recorded, sentences: list[str]
+):
+    many = sentences * 3
+
+    async def ask() -> None:
+        async with batching(loaded, recorded) as batcher:
+            await batcher.translate(many)
+
+    asyncio.run(ask())
+    encode = loaded.translator.tokenizers.source.encode
+    sizes = [len(batch) * (max(map(len, encode(batch))) + 1) for batch in recorded.batches]
+    assert max(sizes) <= BATCH_TOKENS < sum(sizes)
+    assert [line for batch in recorded.batches for line in batch] == many
+
+
+def test_while_a_batch_is_translated_the_next_one_gathers(
+    loaded: Loaded, recorded: Recorded, sentences: list[str]
+):
+    async def ask() -> None:
+        async with batching(loaded, recorded) as batcher:
+            recorded.may_go_on.clear()
+            asked = [asyncio.create_task(batcher.translate(sentences[:1]))]
+            await asyncio.sleep(0.1)
+            for sentence in sentences[1:9]:
+                asked.append(asyncio.create_task(batcher.translate([sentence])))
+                await asyncio.sleep(0.01)
+            recorded.may_go_on.set()
+            await asyncio.gather(*asked)
+
+    asyncio.run(ask())
+    assert recorded.batches == [sentences[:1], sentences[1:9]]
+
+
+def test_who_stops_waiting_takes_the_sentences_along(
+    loaded: Loaded, recorded: Recorded, sentences: list[str]
+):
+    async def ask() -> None:
+        async with batching(loaded, recorded) as batcher:
+            recorded.may_go_on.clear()
+            asked = []
+            for group in (sentences[:1], sentences[1:4], sentences[4:6]):
+                asked.append(asyncio.create_task(batcher.translate(group)))
+                await asyncio.sleep(0.05)
+            asked[0].cancel()
+            asked[1].cancel()
+            await asyncio.sleep(0)
+            recorded.may_go_on.set()
+            assert len(await asked[2]) == 2
+
+    asyncio.run(ask())
+    assert recorded.batches == [sentences[:1], sentences[4:6]]
+
+
+def test_a_full_queue_is_said_at_once(loaded: Loaded, recorded: Recorded, sentences: list[str]):
+    async def ask() -> None:
+        async with batching(loaded, recorded, waiting=3) as batcher:
+            await batcher.translate(sentences[:1])
+            recorded.may_go_on.clear()
+            first = asyncio.create_task(batcher.translate(sentences[:1]))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(batcher.translate(sentences[:3]))
+            await asyncio.sleep(0)
+            start = time.perf_counter()
+            with pytest.raises(Refused) as refused:
+                await batcher.translate(sentences[:1])
+            assert time.perf_counter() - start < 0.1
+            assert refused.value.status == 503
+            assert int(refused.value.headers["Retry-After"]) >= 1
+            recorded.may_go_on.set()
+            assert [len(found) for found in await asyncio.gather(first, second)] == [1, 3]
+            await batcher.translate(sentences[:1])
+
+    asyncio.run(ask())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sentence_that_cannot_be_translated_spares_the_others(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], translator: Translator
+):
+    async def ask() -> list[object]:
+        async with batching(loaded, recorded) as batcher:
+            lines = [sentences[0], "poison", sentences[1]]
+            asked = (batcher.translate([line]) for line in lines)
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, poison, last = asyncio.run(ask())
+    assert isinstance(poison, RuntimeError)
+    texts = [one[0].n_best[0].text for one in (first, last)]  # type: ignore[index]
+    assert texts == translator.translate(sentences[:2])
+
+
+def test_a_new_model_takes_over_between_two_batches(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], make_run: Callable[..., Path],
+    tmp_path: Path,
+):  # fmt: skip
+    other = load(make_run(tmp_path / "other", "en", "de", seed=7), "cpu")
+
+    async def ask() -> list[Loaded]:
+        async with batching(loaded, recorded) as batcher:
+            recorded.may_go_on.clear()
+            asked = [asyncio.create_task(batcher.translate(sentences[:1]))]
+            await asyncio.sleep(0.05)
+            asked.append(asyncio.create_task(batcher.translate(sentences[:1])))
+            await asyncio.sleep(0.05)
+            batcher.loaded = other
+            recorded.may_go_on.set()
+            return [found[0].loaded for found in await asyncio.gather(*asked)]
+
+    before, after = asyncio.run(ask())
+    assert before.translator is recorded
+    assert after is other

@@ -1,0 +1,121 @@
+"""Run folders that are replaced while they are served."""
+
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from calque.serving import runs
+from calque.translator import Translator
+
+ENDE = {"source": "en", "target": "de"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LOOKING", 0.05)
+
+
+def wait_for(client: httpx2.Client, folder: str, swaps: int) -> None:
+    """Until the folder is in that state, after so many attempts to load it."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        (told,) = client.get("/ready").json()["runs"]
+        lines = client.get("/metrics").text.splitlines()
+        done = sum(float(x.split()[-1]) for x in lines if x.startswith("calque_swaps_total{"))
+        if told["folder"] == folder and done >= swaps:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the folder was never {folder}")
+
+
+def replace(folder: Path, by: Path) -> None:
+    folder.rename(folder.with_name("old"))
+    by.rename(folder)
+
+
+def test_a_replaced_run_is_taken_into_use_without_a_break(
+    start, copy: Path, make_run: Callable[..., Path], tmp_path: Path, sentences: list[str]
+):
+    new = make_run(tmp_path / "new", "en", "de", seed=5)
+    before, after = (Translator.load(path).translate(sentences[:8]) for path in (copy, new))
+    assert before != after
+    client = start(copy)
+    stop = False
+
+    def keep_asking(_: int) -> list[list[str]]:
+        answers = []
+        while not stop:
+            answer = client.post("/translate", json={"q": sentences[:8], **ENDE})
+            assert answer.status_code == 200, answer.text
+            answers.append(answer.json()["translatedText"])
+        return answers
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(keep_asking, number) for number in range(4)]
+        time.sleep(0.3)
+        replace(copy, new)
+        wait_for(client, "ok", swaps=1)
+        time.sleep(0.2)
+        stop = True
+        answers = [answer for one in asked for answer in one.result()]
+    assert before in answers
+    assert after in answers
+    assert all(
+        text in pair
+        for answer in answers
+        for text, *pair in zip(answer, before, after, strict=True)
+    )
+    assert client.post("/translate", json={"q": sentences[:8], **ENDE}).json() == {
+        "translatedText": after
+    }
+
+
+def test_a_broken_folder_changes_nothing_until_it_is_whole(
+    start, copy: Path, make_run: Callable[..., Path], tmp_path: Path, sentences: list[str],
+    caplog: pytest.LogCaptureFixture,
+):  # fmt: skip
+    new = make_run(tmp_path / "new", "en", "de", seed=6)
+    before, after = (Translator.load(path).translate(sentences[:2]) for path in (copy, new))
+    client = start(copy)
+
+    def answer() -> list[str]:
+        return client.post("/translate", json={"q": sentences[:2], **ENDE}).json()["translatedText"]
+
+    model = new / "model.safetensors"
+    weights = model.read_bytes()
+    model.write_bytes(weights[:1000])
+    replace(copy, new)
+    wait_for(client, "broken", swaps=1)
+    assert answer() == before
+    assert "en-de: not replaced:" in caplog.text
+    assert str(tmp_path) not in client.get("/ready").text
+    (copy / "model.safetensors").write_bytes(weights)
+    wait_for(client, "ok", swaps=2)
+    assert answer() == after
+    shutil.rmtree(copy)
+    wait_for(client, "broken", swaps=3)
+    assert answer() == after
+
+
+def test_a_run_of_other_languages_is_not_taken(
+    start, copy: Path, make_run: Callable[..., Path], tmp_path: Path, sentences: list[str],
+    caplog: pytest.LogCaptureFixture,
+):  # fmt: skip
+    client = start(copy)
+    before = client.post("/translate", json={"q": sentences[0], **ENDE}).json()
+    replace(copy, make_run(tmp_path / "new", "de", "en"))
+    wait_for(client, "broken", swaps=1)
+    assert client.post("/translate", json={"q": sentences[0], **ENDE}).json() == before
+    assert "is for de-en by now, but served as en-de" in caplog.text
+
+
+def test_a_folder_that_stays_is_not_loaded_again(start, copy: Path):
+    client = start(copy)
+    (copy / "metrics.jsonl").write_text("{}\n")
+    time.sleep(0.4)
+    assert "calque_swaps_total{" not in client.get("/metrics").text

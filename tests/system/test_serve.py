@@ -1,0 +1,94 @@
+"""`calque serve` as a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from libretranslatepy import LibreTranslateAPI
+
+ENDE = {"source": "en", "target": "de"}
+
+
+@contextmanager
+def process(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server on a free port, and its address."""
+    command = [sys.executable, "-m", "calque", "serve", *map(str, arguments), "--port", "0"]
+    # Where tests run in the background, a child would ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert started.stderr is not None
+    try:
+        line = started.stderr.readline()
+        assert line.startswith("serving at http://"), line + started.stderr.read()
+        yield started, line.split()[-1]
+    finally:
+        started.kill()
+        started.wait()
+        started.stderr.close()
+
+
+def test_it_translates_as_translate_does_and_ends_when_all_is_answered(calque, trained: Path):
+    lines = (trained / "train.en").read_text("utf-8").splitlines()[:50]
+    expected = calque("translate", trained / "run", trained / "train.en").out.splitlines()[:50]
+    with process(trained / "run", "--max-characters", "2000000") as (server, address):
+        assert address.startswith("http://127.0.0.1:")
+        api = LibreTranslateAPI(address)
+        assert [api.translate(line, "en", "de") for line in lines[:5]] == expected[:5]
+        with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(2) as pool:
+            asked = {"q": lines * 200, **ENDE}
+            answers = [pool.submit(client.post, "/translate", json=asked) for _ in range(2)]
+            while "\ncalque_waiting_sentences" not in (text := client.get("/metrics").text) or (
+                'calque_waiting_sentences{source="en",target="de"} 0.0' in text
+            ):
+                time.sleep(0.01)
+            server.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            assert not any(answer.done() for answer in answers)
+            with pytest.raises(OSError):
+                socket.create_connection((client.base_url.host, client.base_url.port or 0))
+            for answer in answers:
+                assert answer.result().json() == {"translatedText": expected * 200}
+        assert server.wait(30) == 0
+        assert server.stderr is not None
+        assert server.stderr.read() == ""
+
+
+def test_ctrl_c_ends_it(trained: Path):
+    with process(trained / "run") as (server, address):
+        assert httpx2.get(f"{address}/health").json() == {"status": "ok"}
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 130
+        assert server.stderr is not None
+        assert "Traceback" not in server.stderr.read()
+
+
+def test_what_cannot_be_served_is_said(calque, here: Path):
+    outcome = calque("serve", "nowhere")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "Error: nowhere: not a run folder (manifest.json is missing)\n",
+    )
+    outcome = calque("serve", "run", "run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("Error: run: is for en-de, as run; a pair of languages is")
+    outcome = calque("serve", "run", "--api-keys", "recipe.txt")
+    assert (outcome.code, outcome.err) == (2, "Error: recipe.txt: there is no such file\n")
+
+
+def test_an_address_that_cannot_be_had_is_said(calque, here: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        outcome = calque("serve", "run", "--port", port)
+    assert outcome.code == 2
+    reason = os.strerror(98)
+    assert outcome.err == f"Error: 127.0.0.1:{port}: cannot listen there: {reason}\n"
