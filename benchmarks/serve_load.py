@@ -21,8 +21,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from urllib.request import urlopen
 
-import httpx2
+import aiohttp
 import numpy as np
 import report
 
@@ -32,7 +33,7 @@ from calque.interchange.equivalence import validation_pairs
 CLIENTS = 64
 OVERLOAD = 2.0
 """Times the rate of CLIENTS clients."""
-MEMORY = re.compile(r"^process_resident_memory_bytes (\S+)$", re.M)
+PROCESS = re.compile(r"^process_(resident_memory_bytes|cpu_seconds_total) (\S+)$", re.M)
 
 
 @dataclass
@@ -46,11 +47,14 @@ class Answers:
     took: float = 0.0
     memory: list[float] = field(default_factory=list)
     """Resident bytes of the server, once a second."""
+    processor: list[float] = field(default_factory=list)
+    """Seconds of processor time that the server has had, once a second."""
 
     def row(self, phase: str) -> dict[str, str | float]:
         """The line of the table."""
         done = np.array(self.seconds or [np.nan])
         told = {status: number for status, number in self.statuses.items() if status != "200"}
+        used = self.processor[-1] - self.processor[0]
         memory = [f"{size / 1e6:,.0f}" for size in quarters(self.memory)]
         return {
             "phase": phase,
@@ -59,6 +63,7 @@ class Answers:
             "translated/s": len(self.seconds) / self.took,
             "p50, ms": 1000 * float(np.quantile(done, 0.5)),
             "p99, ms": 1000 * float(np.quantile(done, 0.99)),
+            "processor, ms each": 1000 * used / max(1, len(self.seconds)),
             "other answers": ", ".join(f"{n:,} x {status}" for status, n in told.items()) or "none",
             "memory by quarters, MB": " ".join(memory),
         }
@@ -73,18 +78,19 @@ def quarters(memory: list[float]) -> list[float]:
 class Load:
     """A server under load, and the sentences to ask for."""
 
-    def __init__(self, client: httpx2.AsyncClient, asked: list[dict[str, str]]) -> None:
+    def __init__(self, client: aiohttp.ClientSession, asked: list[dict[str, str]]) -> None:
         self.client, self.asked = client, cycle(asked)
 
     async def ask(self, answers: Answers) -> None:
         start = time.perf_counter()
         try:
-            response = await self.client.post("/translate", json=next(self.asked))
-        except httpx2.HTTPError as error:
+            async with self.client.post("/translate", json=next(self.asked)) as response:
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             answers.statuses[type(error).__name__] += 1
             return
-        answers.statuses[str(response.status_code)] += 1
-        if response.status_code == 200:
+        answers.statuses[str(response.status)] += 1
+        if response.status == 200:
             answers.seconds.append(time.perf_counter() - start)
 
     async def closed(self, clients: int, seconds: float) -> Answers:
@@ -120,9 +126,10 @@ class Load:
 
     async def watch(self, answers: Answers) -> None:
         while True:
-            text = (await self.client.get("/metrics", timeout=60)).text
-            if found := MEMORY.search(text):
-                answers.memory.append(float(found[1]))
+            async with self.client.get("/metrics") as response:
+                found = dict(PROCESS.findall(await response.text()))
+            answers.memory.append(float(found["resident_memory_bytes"]))
+            answers.processor.append(float(found["cpu_seconds_total"]))
             await asyncio.sleep(1)
 
 
@@ -138,7 +145,7 @@ def server(run: Path) -> Iterator[tuple[str, float]]:
         if "http://" not in line:
             sys.exit(line + process.stderr.read())
         address = line.split()[-1]
-        httpx2.get(f"{address}/ready").raise_for_status()
+        urlopen(f"{address}/ready").close()
         yield address, time.perf_counter() - start
     finally:
         process.terminate()
@@ -149,8 +156,8 @@ async def load(
     address: str, asked: list[dict[str, str]], seconds: float, overload: float
 ) -> list[dict[str, str | float]]:
     """The rows of the table: one client, CLIENTS, and OVERLOAD times their rate."""
-    limits = httpx2.Limits(max_connections=4000, max_keepalive_connections=1000)
-    async with httpx2.AsyncClient(base_url=address, timeout=120, limits=limits) as client:
+    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=120)
+    async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as client:
         loading = Load(client, asked)
         await loading.closed(CLIENTS, seconds / 10)  # so that all is warm
         one = await loading.closed(1, seconds)
@@ -165,7 +172,7 @@ async def load(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--minutes", type=float, default=10, help="of overload; default: 10")
     parser.add_argument("--seconds", type=float, default=30, help="of the others; default: 30")

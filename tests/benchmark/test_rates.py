@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from calque.benchmark.rates import processor_name, product_rate, training_operations
-from calque.models.build import ModelConfig, build
+from calque.models.build import FAMILIES, ModelConfig, build
 from calque.models.transformer import Transformer
 from calque.text.batching import Batch
 
@@ -32,6 +32,22 @@ def test_operations_are_those_of_the_products_that_are_computed(parts):
     with FlopCounterMode(display=False) as counter:
         model(batch.source, batch.target[:, :-1]).sum().backward()
     assert training_operations(model, batch) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("family", ["recurrent", "convolutional"])
+def test_other_families_count_their_parameters(family):
+    model, batch = build(FAMILIES[family].config(d_model=8), 30, 30), make_batch(5, 7)
+    matrices = {
+        name: p.numel()
+        for name, p in model.named_parameters()
+        if p.dim() > 1 and name.startswith(("encoder", "decoder"))
+    }
+    of = {
+        side: sum(n for name, n in matrices.items() if name.startswith(side))
+        for side in ("encoder", "decoder")
+    }
+    expected = of["encoder"] * 4 * 5 + (of["decoder"] + 30 * 8) * 4 * 7
+    assert training_operations(model, batch) == 6 * expected
 
 
 def test_padding_is_no_work():

@@ -61,7 +61,7 @@ LONGEST = 36
 
 def _choices(*slots: str) -> list[dict[str, str]]:
     """All combinations of what `slots` may be; the other parts take turns."""
-    others = {slot: EXPRESSED[slot] for slot in SLOTS if slot not in slots}
+    others = {s: EXPRESSED[s] for s in SLOTS if s not in slots and len(EXPRESSED[s]) > 1}
     others["vocabulary"] = ("joint", "separate")
     return [
         dict(zip(slots, chosen, strict=True))
@@ -373,9 +373,27 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(damage, trained, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("slot", ["family", *SLOTS])
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"family": "recurrent"}, "model.family: CTranslate2 has no 'recurrent'"),
+        ({"family": "convolutional"}, "model.family: CTranslate2 has no 'convolutional'"),
+        ({"d_key": 7}, "model.d_key: CTranslate2 has queries and keys of the width of values"),
+    ],
+)
+def test_another_model_than_a_transformer_of_the_papers_sizes_is_refused(
+    parts, message, make_run, tmp_path, monkeypatch
+):
+    if "family" in parts:
+        monkeypatch.setattr(f"{__name__}.SIZES", {"d_model": 16})
+    with pytest.raises(CalqueError, match=message):
+        export_ctranslate2(make_run(**parts), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("slot", SLOTS)
 def test_a_part_that_it_does_not_have_is_refused_by_name(slot, make_run, tmp_path, monkeypatch):
-    choices: Any = {"family": FAMILIES, **SLOTS}[slot]
+    choices: Any = SLOTS[slot]
     monkeypatch.setitem(choices, "unheard_of", next(iter(choices.values())))
     run = make_run(**{slot: "unheard_of"})
     with pytest.raises(CalqueError, match=f"model.{slot}: CTranslate2 has no 'unheard_of'; it has"):

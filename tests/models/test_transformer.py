@@ -282,6 +282,19 @@ def test_rows_that_are_all_padding_never_make_nan(
     assert all(gradient.isfinite().all() for gradient in gradients(model).values())
 
 
+def test_it_learns_a_batch(variant: Variant, source: Tensor, target: Tensor) -> None:
+    model = make(variant, dropout=0.0).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(25):
+        logits = model(source, target[:, :-1])
+        losses.append(F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten()))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1].item() < 0.6 * losses[0].item()
+
+
 def test_dropout_is_drawn_from_the_seed_and_only_in_training(
     model: Transformer, source: Tensor, target: Tensor
 ) -> None:

@@ -45,10 +45,10 @@ def recorded(loaded: Loaded) -> Recorded:
 
 
 @asynccontextmanager
-async def batching(loaded: Loaded, recorded: Recorded, **limits: int) -> AsyncIterator[Batcher]:
+async def batching(loaded: Loaded, recorded: Recorded, **limits: float) -> AsyncIterator[Batcher]:
     changed = Loaded(loaded.pair, loaded.max_length, recorded, loaded.plain)  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as thread:
-        yield Batcher(changed, thread, Limits(**limits), Metrics())
+        yield Batcher(changed, thread, Limits(**limits), Metrics())  # type: ignore[arg-type]
 
 
 def test_sentences_of_many_are_translated_together_and_as_alone(
@@ -145,6 +145,25 @@ def test_a_full_queue_is_said_at_once(loaded: Loaded, recorded: Recorded, senten
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_would_wait_in_vain_is_told_at_once(
+    loaded: Loaded, recorded: Recorded, sentences: list[str]
+):
+    async def ask() -> None:
+        async with batching(loaded, recorded, seconds=1) as batcher:
+            batcher._pace = 0.1
+            recorded.may_go_on.clear()
+            first = asyncio.create_task(batcher.translate(sentences[:1]))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(batcher.translate(sentences[:6]))
+            await asyncio.sleep(0)
+            with pytest.raises(Refused):
+                await batcher.translate(sentences[:1])
+            recorded.may_go_on.set()
+            await asyncio.gather(first, second)
+
+    asyncio.run(ask())
+
+
 def test_a_sentence_that_cannot_be_translated_spares_the_others(
     loaded: Loaded, recorded: Recorded, sentences: list[str], translator: Translator
 ):

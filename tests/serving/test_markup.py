@@ -157,6 +157,7 @@ def linked(source: str, target: str, links: list[tuple[int, int]]) -> Linked:
         ("run <code>ls</code>!", "aus !", [(0, 0)], "aus ! <code>ls</code>"),
         ("<b>a b</b>", "A < B", [(0, 0)], "<b>A &lt; B</b>"),
         ("a <b>b</b>", "A", [(0, 0)], "A<b></b>"),
+        ("a <b>b</b>.", "A .", [(0, 0), (1, 1)], "A .<b></b>"),
     ],
 )  # fmt: skip
 def test_tags_go_where_their_words_went(document, target, links, expected):
@@ -169,3 +170,11 @@ def test_tags_go_where_their_words_went(document, target, links, expected):
 def test_escaped_text_is_one_paragraph_of_it(text: str):
     found = parts(escape(text.replace("\0", "")))
     assert all(isinstance(part, str) or not part.elements for part in found)
+
+
+def test_a_tag_of_whose_words_nothing_was_made_goes_to_the_nearest():
+    (paragraph,) = parse("a <b>b</b> c")
+    assert isinstance(paragraph, Paragraph)
+    words = linked(paragraph.text, "C A", [(0, 2), (1, 0)])
+    nearest = Linked(words.source, words.target, words.links, {0: 1, 1: 0, 2: 0})
+    assert place(paragraph, nearest) == "<b>C</b> A"

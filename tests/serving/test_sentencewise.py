@@ -47,7 +47,7 @@ def test_any_text_has_its_words(client: httpx2.Client, text: str):
 
 
 def test_alternatives_begin_as_told_and_then_differ(client: httpx2.Client, sentences: list[str]):
-    for sentence in sentences[:5]:
+    for sentence in sentences[:2]:
         asked = {"q": sentence, **ENDE}
         target = client.post("/v1/translate", json=asked).json()["sentences"][0]["target"]
         for place in range(len(target)):
@@ -66,7 +66,7 @@ def test_alternatives_begin_as_told_and_then_differ(client: httpx2.Client, sente
 def test_the_translation_itself_is_among_its_alternatives(
     client: httpx2.Client, translator: Translator, sentences: list[str]
 ):
-    for sentence in sentences[:5]:
+    for sentence in sentences[:3]:
         best = translator.translate([sentence])[0]
         prefix = best.rpartition(" ")[0] + " " if " " in best else ""
         asked = {"q": sentence, **ENDE, "prefix": prefix, "number": 10}

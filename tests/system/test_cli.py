@@ -22,7 +22,7 @@ from calque.cli import app
 from calque.config import read_toml
 from calque.recipe import PRESETS
 
-COMMANDS = ["average", "bench", "check", "demo", "evaluate", "train", "translate"]
+COMMANDS = ["average", "bench", "check", "demo", "evaluate", "look", "train", "translate"]
 PROCESS = [sys.executable, "-m", "calque"]
 
 

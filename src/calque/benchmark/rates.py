@@ -2,12 +2,14 @@
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.benchmark import Timer
 
-from calque.models.transformer import Transformer
+from calque.models.build import Model
+from calque.models.transformer import MultiHeadAttention
 from calque.text.batching import Batch
 
 
@@ -44,26 +46,29 @@ def product_rate(
     return 2 * rows * inner * columns / timer.blocked_autorange(min_run_time=seconds).median
 
 
-def training_operations(model: Transformer, batch: Batch) -> float:
+def training_operations(model: Model, batch: Batch) -> float:
     """Additions and multiplications of one pass forwards and backwards over a batch.
 
-    6 x parameters in matrix products x tokens (arXiv:2001.08361, §2.1), and the products of
-    attention, of all keys. Padding is not counted: to compute with it is no use.
+    6 x parameters in matrix products x tokens (arXiv:2001.08361, §2.1), and the products of a
+    Transformer's attention, of all keys. Padding is not counted: to compute with it is no use.
     """
-    d_model = model.config.d_model
     source = (batch.source != batch.pad_id).sum(dim=1).double()
     target = (batch.target[:, 1:] != batch.pad_id).sum(dim=1).double()
-    # The decoder's keys and values of the memory are made once for each source token.
-    looking_back = [layer.cross_attention for layer in model.decoder]
-    of_memory = sum(a.key.weight.numel() + a.value.weight.numel() for a in looking_back)
-    on_source = _linear(model.encoder) + of_memory
-    on_target = _linear(model.decoder) - of_memory + model.output_weights[0].numel()
-    products = on_source * source.sum() + on_target * target.sum()
-    scores = len(model.encoder) * (source * source).sum()
-    scores += len(model.decoder) * (target * target + target * source).sum()
-    return float(6 * products + 12 * d_model * scores)
+    on_source, on_target = _matrices(model.encoder), _matrices(model.decoder)
+    scores = torch.zeros((), dtype=torch.double)
+    for name, heads in model.named_modules():
+        if not isinstance(heads, MultiHeadAttention):
+            continue
+        of_keys = getattr(heads, "key", heads.query).weight.numel() + heads.value.weight.numel()
+        queries, keys = (source if name.startswith("encoder") else target), target
+        if name.startswith("encoder") or name.endswith("cross_attention"):
+            keys = source
+        if name.endswith("cross_attention"):  # made once for each source token
+            on_source, on_target = on_source + of_keys, on_target - of_keys
+        scores += (queries * keys).sum() * (heads.query.out_features + heads.value.out_features)
+    on_target += model.output_weights[0].numel()
+    return float(6 * (on_source * source.sum() + on_target * target.sum() + scores))
 
 
-def _linear(stack: list) -> int:  # type: ignore[type-arg]
-    modules = (module for layer in stack for module in layer.modules())
-    return sum(m.weight.numel() for m in modules if isinstance(m, nn.Linear))
+def _matrices(stack: Any) -> int:
+    return sum(p.numel() for p in stack.parameters() if p.dim() > 1)

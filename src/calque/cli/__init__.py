@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from calque.cli import options
+from calque.cli.compare import compare
 from calque.cli.look import look
 from calque.cli.serve import serve
 from calque.config import CalqueError, choose
@@ -174,6 +175,7 @@ def translate(
     translate_lines(file, started.stream, started.written)
 
 
+app.command()(compare)
 app.command()(look)
 app.command()(serve)
 

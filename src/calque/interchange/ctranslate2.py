@@ -153,7 +153,7 @@ def export_ctranslate2(
         choose("quantization", quantization, dict.fromkeys(QUANTIZATIONS))
     require_expressible(run.recipe.model, EXPRESSED, "CTranslate2")
     refuse_occupied(folder)
-    model = run.load_model().eval()
+    model: Any = run.load_model().eval()
     with whole_folder(folder.resolve()) as part:
         (part / RECIPE).write_text(run.recipe.to_toml(), encoding="utf-8")
         (part / TOKENIZER).mkdir()

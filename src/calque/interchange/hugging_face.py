@@ -12,8 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from calque.config import CalqueError
-from calque.interchange.expressible import require_expressible
-from calque.models.build import AnyModelConfig, ModelConfig
+from calque.models.build import ModelConfig
 from calque.models.parts.positions import POSITIONS
 
 
@@ -51,9 +50,8 @@ EXPRESSED = {
 """The parts that some architecture has, by the key of a recipe's `model` section."""
 
 
-def architecture_of(config: AnyModelConfig, vocabulary: str) -> Architecture:
+def architecture_of(model: ModelConfig, vocabulary: str) -> Architecture:
     """The architecture that can hold a model. Raises CalqueError naming the part that none has."""
-    model = require_expressible(config, EXPRESSED, "Hugging Face")
     fitting = [a for a in ARCHITECTURES.values() if a.residual == model.residual]
     names = " or ".join(a.model_type for a in fitting)
     with_positions = [a for a in fitting if model.positions in (a.positions, a.interleaved)]

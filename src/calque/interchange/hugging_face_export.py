@@ -21,7 +21,9 @@ from calque.interchange.equivalence import (
     require_equal,
     token_log_probs,
 )
+from calque.interchange.expressible import require_expressible
 from calque.interchange.hugging_face import (
+    EXPRESSED,
     Architecture,
     architecture_of,
     places,
@@ -56,7 +58,8 @@ def export_hugging_face(run: RunFolder, folder: Path) -> HuggingFaceExport:
     not, when `folder` is occupied, and for a part that no model of theirs has.
     """
     recipe = run.recipe
-    architecture = architecture_of(recipe.model, recipe.tokenizer.vocabulary)
+    config = require_expressible(recipe.model, EXPRESSED, "Hugging Face")
+    architecture = architecture_of(config, recipe.tokenizer.vocabulary)
     refuse_occupied(folder)
     with _quiet(), whole_folder(folder.resolve()) as part:
         write_tokenizers(part, run.tokenizers, recipe.tokenizer)
@@ -64,14 +67,14 @@ def export_hugging_face(run: RunFolder, folder: Path) -> HuggingFaceExport:
         settings = tokenizer_settings(run.tokenizers, recipe.tokenizer, languages)
         settings["model_max_length"] = LONGEST
         (part / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), "utf-8")
-        ours = run.load_model().eval()
+        ours: Any = run.load_model().eval()
         model: Any = transformers.AutoModelForSeq2SeqLM.from_config(_config(run, architecture))
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         model.load_state_dict(
             to_theirs(
                 ours.state_dict(),
-                places(recipe.model, architecture, recipe.tokenizer.vocabulary),
-                stream_order(recipe.model, architecture),
+                places(config, architecture, recipe.tokenizer.vocabulary),
+                stream_order(config, architecture),
                 shapes,
             ),
             strict=False,  # their table of positions stays
@@ -86,7 +89,8 @@ def export_hugging_face(run: RunFolder, folder: Path) -> HuggingFaceExport:
 
 
 def _config(run: RunFolder, architecture: Architecture) -> Any:
-    model, special = run.recipe.model, run.tokenizers.special
+    model: Any = run.recipe.model
+    special = run.tokenizers.special
     values = {
         "vocab_size": run.tokenizers.source.vocab_size,
         "encoder_layers": model.num_encoder_layers,

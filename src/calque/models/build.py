@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 
@@ -125,6 +125,14 @@ Model = Transformer | Recurrent | Convolutional
 """What `build` makes: each is a `Seq2Seq`, and a torch module."""
 
 
+@overload
+def build(
+    config: ModelConfig, source_vocab_size: int, target_vocab_size: int, **others: Any
+) -> Transformer: ...
+@overload
+def build(
+    config: AnyModelConfig, source_vocab_size: int, target_vocab_size: int, **others: Any
+) -> Model: ...
 def build(
     config: AnyModelConfig,
     source_vocab_size: int,
@@ -145,7 +153,7 @@ def build(
 
 
 def _transformer(
-    config: ModelConfig, embedding: Part, path: Part, ids: dict[str, int]
+    config: ModelConfig, embedding: Part, path: Part, ids: dict[str, Any]
 ) -> Transformer:
     score = SCORES[config.score]
     attention = path if score is ScaledDotProduct else partial(Attention, score=score)
@@ -172,13 +180,13 @@ def _transformer(
 
 
 def _recurrent(
-    config: RecurrentModelConfig, embedding: Part, _path: Part, ids: dict[str, int]
+    config: RecurrentModelConfig, embedding: Part, _path: Part, ids: dict[str, Any]
 ) -> Recurrent:
     return Recurrent(RecurrentConfig(**_sizes(config, RecurrentSizes), **ids), embedding)
 
 
 def _convolutional(
-    config: ConvolutionalModelConfig, embedding: Part, _path: Part, ids: dict[str, int]
+    config: ConvolutionalModelConfig, embedding: Part, _path: Part, ids: dict[str, Any]
 ) -> Convolutional:
     sizes = _sizes(config, ConvolutionalSizes)
     return Convolutional(ConvolutionalConfig(**sizes, **ids), embedding)

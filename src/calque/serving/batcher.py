@@ -51,16 +51,19 @@ class Batcher:
         self._pace = 0.0  # seconds for a sentence, of late
         metrics.watch_queue(*loaded.pair, lambda: len(self._queue))
 
+    def admit(self) -> None:
+        """Raise Refused when the queue is full, or who joins it would wait in vain."""
+        waiting = len(self._queue)
+        wait = waiting * self._pace
+        if waiting >= self._limits.waiting or wait > self._limits.seconds / 2:
+            raise Refused(503, "Too many requests are waiting", wait)
+
     async def translate(self, lines: Sequence[str]) -> list[Found]:
-        """The translations of each line. Raises Refused when the queue is full.
+        """The translations of each line. Raises Refused as `admit` does.
 
         Whoever stops waiting takes what is still in the queue along.
         """
-        waiting = len(self._queue)
-        wait = waiting * self._pace
-        # Who would be waiting for most of the time there is, would wait in vain.
-        if waiting >= self._limits.waiting or wait > self._limits.seconds / 2:
-            raise Refused(503, "Too many requests are waiting", wait)
+        self.admit()
         loop = asyncio.get_running_loop()
         lengths = map(len, self.loaded.translator.tokenizers.source.encode(lines))
         added = [

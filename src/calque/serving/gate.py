@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +29,8 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, answer = time.perf_counter(), _Answer(send)
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        answer = _Answer(send, partial(self._count, path, time.perf_counter()))
         try:
             async with asyncio.timeout(self._limits.seconds):
                 answer.late = 408, "The request did not arrive in time"
@@ -40,12 +42,14 @@ class Gate:
         except Refused as refused:
             await answer.refuse(scope, refused)
         except Exception:
-            answer.status = "500"
+            answer.count("500")
             raise
-        finally:
-            path = scope["path"] if scope["path"] in self._paths else "other"
-            self._metrics.requests.labels(path, answer.status).inc()
-            self._metrics.seconds.labels(path).observe(time.perf_counter() - start)
+        if not answer.started:
+            answer.count("gone")
+
+    def _count(self, path: str, start: float, status: str) -> None:
+        self._metrics.requests.labels(path, status).inc()
+        self._metrics.seconds.labels(path).observe(time.perf_counter() - start)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._limits.body
@@ -68,20 +72,21 @@ class Gate:
 class _Answer:
     """What has become of a request."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = "gone"
-        self.late = 503, ""
+    def __init__(self, send: Send, count: Callable[[str], None]) -> None:
+        self._send, self.count = send, count
+        self.started = False
+        self.late: tuple[int, str] = 503, ""
         """What to answer when time is over."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = str(message["status"])
+            self.started = True
+            self.count(str(message["status"]))
         await self._send(message)
 
     async def refuse(self, scope: Scope, refused: Refused) -> None:
         """Say so, unless an answer has begun, and hang up: more of the request may be coming."""
-        if self.status == "gone":
+        if not self.started:
             response = refusal(refused)
             response.headers["Connection"] = "close"
             await response(scope, _nothing_more, self)

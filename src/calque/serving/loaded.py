@@ -1,7 +1,7 @@
 """A run folder in memory, and what is computed with it beside plain translation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,8 +27,8 @@ class Linked:
     target: list[str]
     links: list[tuple[int, int]]
     """Places in `target` and in `source` of words that belong together."""
-    likeliest: list[int]
-    """For each source word the target word that attended to it most; empty if none could."""
+    likeliest: dict[int, int] = field(default_factory=dict)
+    """For a place in `source` the one in `target` that attended to it most."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,14 @@ class Loaded:
         cross = [by_heads(of_name) for name, of_name in calls.items() if kind_of(name) == "cross"]
         both = words(sides.source, ids, ""), words(sides.target, tokens, "")
         alignment = align(cross, both[1], both[0])
+        likeliest = []
+        if alignment and len(both[1]) > 1:
+            likeliest = alignment.weights[:-1, :-1].argmax(dim=0).tolist()
         return Linked(
             source=cut(line, both[0][:-1]),
             target=cut(translation.text, both[1][:-1]),
             links=alignment.links if alignment else [],
-            likeliest=alignment.weights[:-1, :-1].argmax(dim=0).tolist()
-            if alignment and len(alignment.weights) > 1
-            else [],
+            likeliest=dict(enumerate(likeliest)),
         )
 
     @torch.inference_mode()

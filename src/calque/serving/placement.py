@@ -32,9 +32,13 @@ class _Placing:
             (end - len(word), end - len(word) + len(word.rstrip()))
             for word, end in zip(linked.source, ends, strict=True)
         ]
+        is_word = [any(map(str.isalnum, word)) for word in linked.target]
+        self._likeliest = {s: t for s, t in linked.likeliest.items() if is_word[t]}
         self._sources: list[set[int]] = [set() for _ in linked.target]
         for target, source in linked.links:
-            self._sources[target].add(source)
+            # Attention of a full stop says little of what it was made of.
+            if is_word[target] or not any(map(str.isalnum, linked.source[source])):
+                self._sources[target].add(source)
 
     def render(
         self, elements: Sequence[Element], left: int, right: int, outer: frozenset[int]
@@ -82,7 +86,13 @@ class _Placing:
             if total > best[0]:
                 best = total, begin, target + 1
         _, begin, end = best
-        return (begin, end) if begin < end else self._before(one.start, left, right, outer)
+        if begin == end:  # nothing was made of its words: the word that is nearest to them
+            near = [self._likeliest.get(word, -1) for word in sorted(words)]
+            begin = next((target for target in near if left <= target < right), -1)
+            if begin < 0:
+                return self._before(one.start, left, right, outer)
+            end = begin + 1
+        return begin, end
 
     def _before(self, start: int, left: int, right: int, outer: frozenset[int]) -> tuple[int, int]:
         """An empty interval before the target of the first source word from `start` on."""

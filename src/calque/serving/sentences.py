@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sentencex
 
+_LIBRARY: Any = sentencex  # which has no types
 LINES = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 WITHOUT_SPACES = {"bo", "dz", "ja", "km", "lo", "my", "th", "yue", "zh"}
 """Languages that put no space between two sentences."""
@@ -57,7 +59,7 @@ def split(text: str, language: str, fits: Callable[[str], bool]) -> Split:
 def _spans(text: str, language: str, fits: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
     for line in LINES.finditer(text):
         place = line.start()
-        for sentence in sentencex.segment(base(language), line[0]):
+        for sentence in _LIBRARY.segment(base(language), line[0]):
             bare = sentence.strip()
             first = text.find(bare, place, line.end())
             if bare and first >= 0:

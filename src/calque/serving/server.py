@@ -10,6 +10,7 @@ import uvicorn
 
 from calque.config import CalqueError
 from calque.serving.app import Settings, create_app
+from calque.training.precision import forget_old_kernels
 
 
 def serve(
@@ -25,6 +26,7 @@ def serve(
     `announce` is called with the address once it can be asked; port 0 takes a free one. Raises
     CalqueError for an address that cannot be had, or what `create_app` cannot use.
     """
+    forget_old_kernels()
     with _bound(host, port) as listening:
         app = create_app(runs, settings, device)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)

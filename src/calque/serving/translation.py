@@ -41,6 +41,7 @@ class Translated:
 
 async def translate_texts(run: Run, texts: Sequence[str]) -> list[Translated]:
     """Each of some plain texts. Raises Refused when too much is waiting."""
+    run.batcher.admit()  # at once: to cut a text takes longer than to refuse it
     loaded = run.loaded
     encode = loaded.translator.tokenizers.source.encode
     cuts = [
@@ -87,8 +88,10 @@ def whole(translated: Translated, sentences: Sequence[Linked]) -> Linked:
     spaces = list(cut.pieces(cut.sentences, translated.language))[::2]
     source, target = [cut.spaces[0]], [spaces[0]]
     links: list[tuple[int, int]] = []
+    likeliest: dict[int, int] = {}
     for one, before, after in zip(sentences, cut.spaces[1:], spaces[1:], strict=True):
         links += [(t + len(target), s + len(source)) for t, s in one.links]
+        likeliest |= {s + len(source): t + len(target) for s, t in one.likeliest.items()}
         source += [*one.source[:-1], one.source[-1] + before]
         target += [*one.target[:-1], (one.target or [""])[-1] + after]
-    return Linked(source, target, links)
+    return Linked(source, target, links, likeliest)

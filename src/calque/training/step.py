@@ -3,6 +3,7 @@
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +69,9 @@ class TeacherForcing(nn.Module):
         if twice:  # the same pairs again, to meet another dropout
             source, target = torch.cat([source, source]), torch.cat([target, target])
         with torch.autocast(source.device.type, torch.bfloat16, enabled=self.autocast):
-            memory = self.model.encode(source)
-            features = self.model.features(target[:, :-1], memory, self.model.start(memory))
+            memory: Any = self.model.encode(source)  # each family has its own
+            past: Any = self.model.start(memory)
+            features = self.model.features(target[:, :-1], memory, past)
             labels = target[:, 1:]
             real = labels != self.model.config.pad_id
             weights = self.model.output_weights

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +44,9 @@ def validate(model: Model, store: TokenStore, tokenizers: Tokenizers, recipe: Re
     for rows in plan(store.lengths, recipe.training.batch_tokens, seed=0, epoch=0):
         batch = collate(store, rows, tokenizers.special)
         source, target = batch.source.to(device), batch.target.to(device)
-        memory = model.encode(source)
-        features = model.features(target[:, :-1], memory, model.start(memory))
+        memory: Any = model.encode(source)  # each family has its own
+        past: Any = model.start(memory)
+        features = model.features(target[:, :-1], memory, past)
         labels = target[:, 1:]
         real = labels != model.config.pad_id
         loss = projected_loss(features[real], *model.output_weights, labels[real], 0.0)

@@ -31,6 +31,7 @@ export function chart({ curves, x: xName, y: yName, label, origin = [] }, root) 
     class: "cq-chart",
     width,
     height: HEIGHT,
+    viewBox: `0 0 ${width} ${HEIGHT}`,
     role: "img",
     "aria-label": label,
   });
@@ -57,7 +58,7 @@ export function chart({ curves, x: xName, y: yName, label, origin = [] }, root) 
   picture.append(cursor);
   const readout = element("p", { class: "cq-readout" }, `${yName}`);
   picture.addEventListener("pointermove", (event) => {
-    const at = (event.offsetX - MARGIN.left) / x.width;
+    const at = ((event.offsetX / picture.clientWidth) * width - MARGIN.left) / x.width;
     const value = x.low + Math.min(1, Math.max(0, at)) * (x.high - x.low);
     cursor.setAttribute("x1", x(value));
     cursor.setAttribute("x2", x(value));

@@ -7,11 +7,13 @@ import { thumbnail } from "./heatmap.js";
 /** Each table with its dot products, and what positions do to the scores of the first layer. */
 export function positionsView({ positions }, root) {
   const { tables, scores } = positions;
-  const parts = tables.map(tableView);
+  const views = tables.map(tableView);
+  const parts = views.map(({ view }) => view);
   if (!tables.length)
     parts.push(element("p", { class: "cq-none" }, "There is no table to draw: nothing that depends on the position is added to the embeddings, nor, by distance, to keys or values."));
   if (scores) parts.push(scoresView(scores));
   root.replaceChildren(...parts);
+  views.forEach(({ draw }) => draw()); // as wide as there is room
 }
 
 function tableView({ name, first, values, products }) {
@@ -34,8 +36,7 @@ function tableView({ name, first, values, products }) {
     input: (event) => draw(Number(event.target.value)),
   });
   const caption = first < 0 ? `${values.length} distances, from ${first} to ${first + last}` : `${values.length} positions`;
-  draw(start);
-  return element("div", { class: "cq-positions" },
+  const view = element("div", { class: "cq-positions" },
     element("h3", {}, name),
     element("div", { class: "cq-pair" },
       figure(values, `${caption} (down) of ${values[0].length} numbers (across)`),
@@ -43,6 +44,7 @@ function tableView({ name, first, values, products }) {
     element("label", { class: "cq-slider" }, first < 0 ? "distance " : "position ", label, slider),
     line,
   );
+  return { view, draw: () => draw(start) };
 }
 
 function scoresView(scores) {

@@ -25,15 +25,19 @@ export function trainingView({ training }, root) {
         })),
     );
     const plot = element("div", { class: "cq-plot" });
-    if (curves.length) chart({ curves, x: "step", y: unit || title.toLowerCase(), label: `${title} by step`, origin: key === "loss" ? [0] : [0, 0] }, plot);
-    else plot.append(element("p", { class: "cq-none" }, "Nothing recorded."));
-    return element("div", {}, element("h3", {}, title), plot);
+    function draw() {
+      const what = { x: "step", y: unit || title.toLowerCase(), label: `${title} by step` };
+      if (curves.length) chart({ curves, ...what, origin: key === "loss" ? [0] : [0, 0] }, plot);
+      else plot.append(element("p", { class: "cq-none" }, "Nothing recorded."));
+    }
+    return { draw, figure: element("div", {}, element("h3", {}, title), plot) };
   });
   const legend = training.map((run, colour) =>
     element("li", { style: `--cq-colour: var(--cq-series-${colour % 6})` }, run.name),
   );
   root.replaceChildren(
     element("ul", { class: "cq-legend" }, legend, element("li", { class: "cq-dashed" }, "dashed: training loss")),
-    element("div", { class: "cq-charts" }, figures),
+    element("div", { class: "cq-charts" }, figures.map(({ figure }) => figure)),
   );
+  figures.forEach(({ draw }) => draw()); // as wide as there is room
 }

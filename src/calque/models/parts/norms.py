@@ -41,10 +41,8 @@ class PaddedBatchNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "*positions d_model"]
     ) -> Float[Tensor, "*positions d_model"]:
-        averages = self.running_mean, self.running_var
-        learned = {"weight": self.weight, "bias": self.bias}
-        rows = batch_norm(x.flatten(0, -2), *averages, **learned, training=self.training)
-        return rows.view_as(x)
+        averages, learned = (self.running_mean, self.running_var), (self.weight, self.bias)
+        return batch_norm(x.flatten(0, -2), *averages, *learned, self.training).view_as(x)
 
 
 class BatchNorm(PaddedBatchNorm):

@@ -1,0 +1,114 @@
+"""Pictures of a comparison, by matplotlib."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from calque.checkpoint import whole_file
+from calque.comparison.results import Breakdown, Number, Row
+
+LOOKS = {
+    "better": ("#0072b2", "^", "significantly better than the base"),
+    "worse": ("#d55e00", "v", "significantly worse"),
+    "not significant": ("#6b7280", "o", "no significant difference"),
+    "": ("#1f2937", "D", "base"),
+}
+"""Colour (of Okabe and Ito, who chose them for all eyes), mark and meaning of each verdict."""
+INK, RULE = "#1f2937", "#e5e7eb"
+DPI = 150
+
+
+def overview(path: Path, rows: Sequence[Row], title: str) -> None:
+    """BLEU, perplexity and speed of all rows that have results, side by side."""
+    shown = [row for row in rows if row.metric]
+    figure = Figure(figsize=(11, 1.5 + 0.32 * len(shown)), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True, width_ratios=[2, 1, 1])
+    _bleu(axes[0], shown)
+    _points(axes[1], shown, lambda row: row.perplexity, "validation perplexity, log scale")
+    axes[1].set_xscale("log")
+    ticks = np.geomspace(*axes[1].get_xlim(), 5)[1:-1]
+    axes[1].set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes[1].set_xticks([], minor=True)
+    _points(axes[2], shown, lambda row: row.training_rate, "training tokens/s")
+    axes[2].set_xlim(left=0)
+    axes[2].xaxis.set_major_formatter("{x:,.0f}")
+    axes[0].set_yticks(range(len(shown)), [row.name for row in shown])
+    axes[0].set_ylim(len(shown) - 0.5, -0.5)
+    figure.suptitle(title, fontsize=10, color=INK)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(LOOKS),
+        frameon=False,
+        fontsize=8,
+    )
+    _save(figure, path)
+
+
+def heat(path: Path, breakdown: Breakdown) -> None:
+    """A cell for each row and part, its number in it."""
+    rows, parts = list(breakdown.values), breakdown.parts
+    values = np.array([[breakdown.values[row][part] for part in parts] for row in rows])
+    figure = Figure(figsize=(2.5 + 0.95 * len(parts), 1.6 + 0.3 * len(rows)), layout="constrained")
+    ax = figure.subplots()
+    image = ax.imshow(values, cmap="cividis", vmin=0, aspect="auto")
+    ax.set_xticks(range(len(parts)), parts, rotation=30, ha="right", fontsize=8)
+    ax.set_yticks(range(len(rows)), rows, fontsize=8)
+    for (row, column), value in np.ndenumerate(values):
+        dark = float(image.norm(value)) < 0.55
+        colour = "white" if dark else INK
+        ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=8)
+    ax.set_title(f"{breakdown.title}  (number of lines)", loc="left", fontsize=9, color=INK)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def _bleu(ax: Axes, rows: Sequence[Row]) -> None:
+    """A point with its interval, and a small one for each seed."""
+    named = set()
+    for place, row in enumerate(rows):
+        colour, mark, meaning = LOOKS[row.verdict]
+        low, high = row.metric.low, row.metric.high  # type: ignore[union-attr]
+        ax.plot([low, high], [place, place], color=colour, linewidth=1.5)
+        ax.plot(
+            row.bleu.mean,  # type: ignore[union-attr]
+            place,
+            mark,
+            color=colour,
+            markersize=7,
+            label=None if meaning in named else meaning,
+        )
+        if len(row.by_seed) > 1:
+            ax.plot(row.by_seed, [place] * len(row.by_seed), "|", color=colour, markersize=10)
+        named.add(meaning)
+    ax.axvline(rows[0].bleu.mean, color=INK, linewidth=0.8, linestyle=":")  # type: ignore[union-attr]
+    several = any(len(row.by_seed) > 1 for row in rows)
+    seeds = "; strokes are seeds" if several else ""
+    _label(ax, f"BLEU, with 95 % interval{seeds}")
+
+
+def _points(
+    ax: Axes, rows: Sequence[Row], number: Callable[[Row], Number | None], label: str
+) -> None:
+    for place, row in enumerate(rows):
+        if found := number(row):
+            colour, mark, _ = LOOKS[row.verdict]
+            ax.errorbar(found.mean, place, xerr=found.spread, fmt=mark, color=colour, markersize=6)
+    _label(ax, label)
+
+
+def _label(ax: Axes, text: str) -> None:
+    ax.set_xlabel(text, fontsize=9, color=INK)
+    ax.tick_params(labelsize=8, length=0)
+    ax.grid(color=RULE)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=DPI, format="png")
