@@ -54,7 +54,7 @@ async def batching(loaded: Loaded, recorded: Recorded, **limits: float) -> Async
 def test_sentences_of_many_are_translated_together_and_as_alone(
     loaded: Loaded, recorded: Recorded, sentences: list[str], translator: Translator
 ):
-    sentences = sentences[:30]
+    sentences = sentences[:16]
 
     async def ask() -> list[str]:
         async with batching(loaded, recorded) as batcher:
@@ -64,7 +64,7 @@ def test_sentences_of_many_are_translated_together_and_as_alone(
     texts = asyncio.run(ask())
     assert texts == translator.translate(sentences)
     assert texts == [translator.translate([sentence])[0] for sentence in sentences]
-    assert len(set(texts)) > 10
+    assert len(set(texts)) > 5
     assert [sorted(batch) for batch in recorded.batches] == [sorted(sentences)]
 
 

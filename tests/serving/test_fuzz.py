@@ -21,7 +21,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-CASES = 80  # for each mode
+CASES = 60  # for each mode
 
 
 def name_languages(described: Any) -> None:

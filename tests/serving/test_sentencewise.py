@@ -47,7 +47,7 @@ def test_any_text_has_its_words(client: httpx2.Client, text: str):
 
 
 def test_alternatives_begin_as_told_and_then_differ(client: httpx2.Client, sentences: list[str]):
-    for sentence in sentences[:2]:
+    for sentence in sentences[:1]:
         asked = {"q": sentence, **ENDE}
         target = client.post("/v1/translate", json=asked).json()["sentences"][0]["target"]
         for place in range(len(target)):

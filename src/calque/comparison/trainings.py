@@ -80,7 +80,7 @@ class _Process:
     """One `calque train`, on one thread; it goes on with what an earlier one has left."""
 
     def __init__(self, run: Run, environment: Mapping[str, str], lock: int) -> None:
-        self.run, self.code, self.asked = run, -1, False
+        self.run, self.code, self.asked, self.peak = run, -1, False, 0
         recipe, self.log = run.beside("toml"), run.beside("log")
         run.folder.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(run.recipe.to_toml(), encoding="utf-8")
@@ -101,12 +101,13 @@ class _Process:
 
     def ended(self) -> bool:
         """Whether it has; then its peak memory is recorded."""
+        self.peak = _peak_memory(self.process.pid) or self.peak
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         if not pid:
             return False
         self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
-        peak = max(usage.ru_maxrss * MAXRSS_UNIT, self.run.facts.get("peak_memory", 0))
-        self.run.record(peak_memory=peak)
+        peak = self.peak or usage.ru_maxrss * MAXRSS_UNIT
+        self.run.record(peak_memory=max(peak, self.run.facts.get("peak_memory", 0)))
         return True
 
     def ask_to_leave(self) -> None:
@@ -146,6 +147,18 @@ def _alone(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _peak_memory(pid: int) -> int:
+    """The most bytes that a process has held, where Linux tells while it lives; else 0.
+
+    What wait4 tells there afterwards is at least what we held when we started the process.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(x.split()[1]) for x in lines if x.startswith("VmHWM")), 0)
 
 
 def _environment(place: int) -> dict[str, str]:

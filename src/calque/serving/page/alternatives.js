@@ -1,5 +1,6 @@
 // A menu of other ways to go on from a word.
 
+import { Refusal } from "./api.js";
 import { element, share } from "./look/dom.js";
 
 const STEPS = { ArrowDown: 1, ArrowUp: -1 };
@@ -29,6 +30,7 @@ export async function offer({ word, prefix, current, find, pick }) {
     menu.replaceChildren(...(items.length ? items : [note("There is no other.")]));
   } catch (error) {
     if (error.name === "AbortError") return;
+    if (!(error instanceof Refusal)) throw error;
     menu.replaceChildren(note(error.message));
   }
   beside(menu, word);

@@ -18,7 +18,7 @@ export function tabs(list, stage, names, show) {
       button.tabIndex = i === place ? 0 : -1;
       panels[i].hidden = i !== place;
     });
-    buttons[place].scrollIntoView({ block: "nearest", inline: "nearest" });
+    list.scrollLeft = buttons[place].offsetLeft - (list.clientWidth - buttons[place].offsetWidth) / 2;
     show(place);
   }
   list.addEventListener("keydown", (event) => {

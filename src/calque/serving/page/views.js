@@ -1,5 +1,6 @@
 // The views of the model, in tabs: of a sentence, and of the model by itself.
 
+import { Refusal } from "./api.js";
 import { attentionView } from "./look/attention.js";
 import { beamView } from "./look/beam.js";
 import { element } from "./look/dom.js";
@@ -74,6 +75,7 @@ export class Views {
       this.drawn[place] = question;
     } catch (error) {
       if (error.name === "AbortError") return;
+      if (!(error instanceof Refusal)) throw error;
       this.drawn[place] = null;
       panel.replaceChildren(...this.stepper(of), element("p", { class: "cq-none" }, error.message));
     }
