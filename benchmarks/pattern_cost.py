@@ -28,8 +28,8 @@ from calque.models.parts.patterns import PATTERNS
 
 LENGTHS = [256, 512, 1024, 2048, 4096, 8192, 16384]
 NAMES = ["full", "local", "bigbird", "linformer"]
-COPIES = 6
-"""Of the weights of all pairs, at the peak of a pass: scores, masked, after softmax, gradients."""
+COPIES = 4
+"""Of the weights of all pairs, that a pass of the full pattern holds at its peak, rounded up."""
 
 
 def passes(config: ModelConfig, length: int, number: int, threads: int) -> tuple[float, float]:

@@ -36,6 +36,8 @@ OURS, FLOAT32, PEER, PEER_BF16 = (
 )
 STEPS = {"tiny": 10, "small": 3, "base": 3, "big": 2}
 """Of a round, where --steps does not say."""
+WARM_UP = {"tiny": 20, "small": 5, "base": 5, "big": 2}
+"""Steps that are not counted: in the first, kernels are compiled for the shapes of batches."""
 BATCH_TOKENS = 4096
 WINDOW = 50  # steps whose mean loss is shown
 AGREE = 0.01  # of the loss
@@ -77,15 +79,20 @@ def read(
 
 
 def compare(
-    setting: Setting, names: list[str], batches: list[Batch], steps: int, rounds: int
+    setting: Setting,
+    names: list[str],
+    batches: list[Batch],
+    steps: int,
+    rounds: int,
+    warm_up: int,
 ) -> dict[str, list[Trained]]:
-    """Rounds of `steps` batches each; two more go before, uncounted.
+    """Rounds of `steps` batches each; the first `warm_up` batches go before, uncounted.
 
     Raises ValueError unless all have the same number of parameters.
     """
-    warm_up, counted = batches[:2], batches[2:]
+    counted = batches[warm_up:]
     works = [counted[i * steps : (i + 1) * steps] for i in range(rounds)]
-    results = in_turn(contenders(setting, names), works, warm_up)
+    results = in_turn(contenders(setting, names), works, batches[:warm_up])
     sizes = {name: of_name[0].parameters for name, of_name in results.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"not the same model: {sizes} parameters")
@@ -125,15 +132,15 @@ def rows_of(
 def measure_speed(options: argparse.Namespace) -> None:
     """The table of speeds."""
     steps = {size: options.steps or STEPS[size] for size in options.sizes}
-    most = max(steps.values()) * options.rounds + 2
+    most = max(WARM_UP[size] + steps[size] * options.rounds for size in options.sizes)
     corpus = read(options.train, options.valid, options.vocab_size, most)
     machine = measure(torch.device("cpu"))
     rows: list[Row] = []
     for size in options.sizes:
         setting = Setting(model=preset(size), vocab_size=corpus.vocab_size, longest=corpus.longest)
-        batches = corpus.batches[: steps[size] * options.rounds + 2]
+        batches = corpus.batches[: WARM_UP[size] + steps[size] * options.rounds]
         names = [OURS, PEER, PEER_BF16]
-        results = compare(setting, names, batches, steps[size], options.rounds)
+        results = compare(setting, names, batches, steps[size], options.rounds, WARM_UP[size])
         per_token = operations_per_token(setting, batches[2:])
         rows += rows_of(results, PEER, size, per_token, machine)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -186,18 +186,7 @@ class RunFolder:
 
     def new_model(self, attention: str = "plain") -> Model:
         """The model of the recipe with weights drawn at random."""
-        source, target = self.tokenizers.source.vocab_size, self.tokenizers.target.vocab_size
-        special = self.tokenizers.special
-        return build(
-            self.recipe.model,
-            source,
-            target,
-            vocabulary=self.recipe.tokenizer.vocabulary,
-            attention=attention,
-            pad_id=special.pad,
-            bos_id=special.bos,
-            eos_id=special.eos,
-        )
+        return new_model(self.recipe, self.tokenizers, attention)
 
     def load_model(self, attention: str = "plain") -> Model:
         """The model with its best weights; while training is under way, the best so far."""
@@ -240,6 +229,14 @@ class RunFolder:
     def forget_initial(self) -> None:
         """Remove the weights that a finished training started from."""
         (self.path / INITIAL).unlink(missing_ok=True)
+
+
+def new_model(recipe: Recipe, tokenizers: Tokenizers, attention: str = "plain") -> Model:
+    """The model of a recipe with weights drawn at random."""
+    special, vocabulary = tokenizers.special, recipe.tokenizer.vocabulary
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    ids = {"pad_id": special.pad, "bos_id": special.bos, "eos_id": special.eos}
+    return build(recipe.model, *sizes, vocabulary=vocabulary, attention=attention, **ids)
 
 
 def refuse_occupied(path: Path) -> None:

@@ -63,6 +63,16 @@ class TrainingConfig:
     average: Positive = 1
     """Last checkpoints whose mean is tried when training has ended (arXiv:1706.03762, §6.1), and
     published if it is better than the best; 1 is none."""
+    embeddings: str | tuple[str, ...] | None = None
+    """Files of `calque embed` to start the embedding tables from: one for each vocabulary."""
+    freeze_embeddings: bool = False
+    """Keep the tables that started from these files as they are."""
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        """The files of `embeddings`, if any."""
+        named = self.embeddings or ()
+        return (named,) if isinstance(named, str) else named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +168,11 @@ def require_corpora(recipe: Recipe, where: str) -> None:
 
 
 def refuse_another_model(recipe: Recipe, start: Recipe, where: str) -> None:
-    """Raise CalqueError, with the keys, unless both recipes are of one tokenizer and one model."""
+    """Raise CalqueError, with the keys, unless the weights of `start` do for `recipe`."""
+    if recipe.training.embeddings:
+        raise CalqueError(
+            f"{where}: training from it takes its embeddings too; leave training.embeddings out"
+        )
     parts = ("tokenizer.", "model.")
     other = [key for key in differences(start, recipe) if key.startswith(parts) and key not in FREE]
     if other:
@@ -252,4 +266,15 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
         raise CalqueError(
             f"{where}.training.average: {recipe.training.average} is more than "
             f"keep_last = {recipe.training.keep_last}: only what is kept can be averaged"
+        )
+    tables = 1 if recipe.tokenizer.vocabulary == "joint" else 2
+    if len(recipe.training.vector_files) > tables:
+        raise CalqueError(
+            f"{where}.training.embeddings: {len(recipe.training.vector_files)} files, but the "
+            f"embedding tables of a {recipe.tokenizer.vocabulary} vocabulary are {tables}"
+        )
+    if recipe.training.freeze_embeddings and not recipe.training.vector_files:
+        raise CalqueError(
+            f"{where}.training.freeze_embeddings: there is nothing to keep as it is without "
+            "training.embeddings"
         )

@@ -1,10 +1,13 @@
 """compare.toml: what it stands for, and what is refused before anything trains."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from calque.comparison.plan import comparison_name, make_plan, slug
+from calque.comparison.measures import MEASURES
+from calque.comparison.plan import CompareConfig, comparison_name, make_plan, slug
 from calque.config import CalqueError
 
 BASE = """
@@ -185,3 +188,19 @@ def test_the_experiments_can_be_planned(
     plan = make_plan(file, Path("runs"), quick)
     assert len(plan.rows) >= 4
     assert len(plan.runs) == len(plan.rows) * len({run.seed for run in plan.runs})
+
+
+def test_the_example_in_the_docs_can_be_planned(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("calque.comparison.plan.expand", lambda patterns: None)
+    (example,) = re.findall(
+        r"^```ini\n(.*?)^```$", (ROOT / "docs" / "comparing.md").read_text("utf-8"), re.M | re.S
+    )
+    assert len(planned(example).runs) == 5 * 3
+    assert len(planned(example, quick=True).runs) == 5
+
+
+def test_every_key_and_measure_is_documented():
+    text = (ROOT / "docs" / "comparing.md").read_text("utf-8")
+    keys = re.findall(r"^\| `(\w+)` \| (?:required|none|`.*?`) \|", text, re.M)
+    assert sorted(keys) == sorted(field.name for field in fields(CompareConfig))
+    assert re.findall(r"^\| `\"(\w+)\"` \|", text, re.M) == list(MEASURES)

@@ -199,6 +199,8 @@ class TestTrain:
         assert recipe["data"]["train"] == [
             {"source": "train.en", "target": "train.de", "weight": 1.0}
         ]
+        languages = [recipe["data"][f"{side}_language"] for side in ("source", "target")]
+        assert languages == ["en", "de"]
         assert PRESETS["tiny"].items() <= recipe["model"].items()
         assert recipe["training"]["max_steps"] == 1
         assert recipe["tokenizer"]["kind"] == "words"

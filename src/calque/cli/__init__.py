@@ -16,6 +16,7 @@ from rich.console import Console
 
 from calque.cli import options
 from calque.cli.compare import compare
+from calque.cli.embed import embed
 from calque.cli.look import look
 from calque.cli.serve import serve
 from calque.config import CalqueError, choose
@@ -176,6 +177,7 @@ def translate(
 
 
 app.command()(compare)
+app.command()(embed)
 app.command()(look)
 app.command()(serve)
 

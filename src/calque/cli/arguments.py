@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from babel import Locale
+
 from calque.cli.options import TwoFiles
 from calque.config import CalqueError, read_toml
 from calque.recipe import (
@@ -13,8 +15,9 @@ from calque.recipe import (
     require_corpora,
 )
 from calque.text.data import CorpusConfig
-from calque.text.files import expand
+from calque.text.files import COMPRESSIONS, expand
 
+LANGUAGES = frozenset(Locale("en").languages)
 Splits = tuple[Sequence[CorpusConfig], Sequence[CorpusConfig], Sequence[CorpusConfig]]
 """Training, validation and test corpora."""
 
@@ -69,6 +72,8 @@ def described_recipe(
     for key, files in (("train", train), ("valid", valid)):
         if files and isinstance(data := values.setdefault("data", {}), dict):
             data[key] = [str(file) for file in files]
+    if train and not path and not start:
+        values["data"] |= _languages(train)
     if preset:
         values["preset"] = preset
     for change in changes:
@@ -77,6 +82,17 @@ def described_recipe(
     recipe = make_fine_tuning_recipe(values, start, where) if start else make_recipe(values, where)
     require_corpora(recipe, where)
     return recipe
+
+
+def _languages(files: tuple[Path, Path]) -> dict[str, str]:
+    """The languages that the names of two files end in, such as a.en and a.de.gz."""
+    found = {}
+    for side, file in zip(("source", "target"), files, strict=True):
+        name = file.with_suffix("") if file.suffix in COMPRESSIONS else file
+        code = name.suffix[1:]
+        if code in LANGUAGES:
+            found[f"{side}_language"] = code
+    return found
 
 
 def _corpus(source: Path, target: Path | None, names: tuple[str, str] | None) -> CorpusConfig:

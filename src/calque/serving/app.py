@@ -11,13 +11,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from calque.serving import libretranslate, sentencewise
+from calque.serving import libretranslate, modelwise, sentencewise
+from calque.serving.files import add_page
 from calque.serving.gate import Gate, refusal
 from calque.serving.keys import Keys
 from calque.serving.languages import Detector
@@ -27,7 +27,6 @@ from calque.serving.metrics import Metrics
 from calque.serving.runs import Runs
 from calque.serving.service import Service
 
-PAGE = Path(__file__).with_name("page")
 DESCRIPTION = "Translations by models of calque. The API of LibreTranslate, and more under /v1."
 
 log = logging.getLogger("calque.serving")
@@ -69,9 +68,9 @@ def create_app(runs: Sequence[Path], settings: Settings, device: str = "cpu") ->
     _add_operations(app, loaded, metrics)
     app.include_router(libretranslate.routes(service))
     app.include_router(sentencewise.routes(service))
+    app.include_router(modelwise.routes(service))
     known = list(app.openapi()["paths"])
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    add_page(app)
     app.add_middleware(Gate, limits=limits, metrics=metrics, paths=known)
     if settings.origins:
         app.add_middleware(

@@ -22,7 +22,7 @@ HEADERS = {
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the page at `/`, below all that was added before, and the views it shares at `/look`."""
+    """Serve the page at `/`, after all that was added before, and its views at `/look`."""
     app.mount("/look", _Files(directory=str(ASSETS)), name="look")
     app.mount("/", _Files(directory=PAGE, html=True), name="page")
 

@@ -50,6 +50,14 @@ class Detect(BaseModel):
     api_key: Key = None
 
 
+class Pair(BaseModel):
+    """A pair of languages, and so the model that is served for it."""
+
+    source: Code
+    target: Code
+    api_key: Key = None
+
+
 class Sentence(BaseModel):
     """One sentence for the endpoints under /v1."""
 

@@ -31,12 +31,12 @@ def routes(service: Service) -> APIRouter:
     @router.post("/positions", response_class=Response, responses=RESPONSES)
     async def positions_of(asked: Pair) -> Response:
         """How the model knows where a token stands."""
-        return _json({"positions": await seen.of(_run(service, asked), positions)})
+        return await seen.of(_run(service, asked), positions)
 
     @router.post("/embeddings", response_class=Response, responses=RESPONSES)
     async def embeddings_of(asked: Pair) -> Response:
         """The vocabulary as points, and which of its pieces are alike."""
-        return _json({"embeddings": await seen.of(_run(service, asked), embeddings)})
+        return await seen.of(_run(service, asked), embeddings)
 
     @router.post("/training", response_class=Response, responses=RESPONSES)
     async def training_of(asked: Pair) -> Response:
@@ -46,7 +46,8 @@ def routes(service: Service) -> APIRouter:
             (course,) = await asyncio.to_thread(training, [run.path])
         except CalqueError:  # which names the file
             raise Refused(404, "This run has no record of its training") from None
-        return _json({"training": [course | {"name": f"{run.source}-{run.target}"}]})
+        course["name"] = f"{run.source}-{run.target}"
+        return Response(_json({"training": [course]}), media_type="application/json")
 
     return router
 
@@ -55,17 +56,18 @@ class _Seen:
     """What there is to see of each model, found once, beside the thread that translates."""
 
     def __init__(self) -> None:
-        self._found: WeakKeyDictionary[Translator, dict[str, asyncio.Future[Any]]] = (
+        self._found: WeakKeyDictionary[Translator, dict[str, asyncio.Future[bytes]]] = (
             WeakKeyDictionary()
         )
 
-    async def of(self, run: Run, look: Callable[[Translator], dict[str, Any]]) -> dict[str, Any]:
-        translator = run.loaded.translator
+    async def of(self, run: Run, look: Callable[[Translator], dict[str, Any]]) -> Response:
+        translator, name = run.loaded.translator, look.__name__
         found = self._found.setdefault(translator, {})
-        if look.__name__ not in found:
-            found[look.__name__] = asyncio.ensure_future(asyncio.to_thread(look, translator))
+        if name not in found:
+            looking = asyncio.to_thread(lambda: _json({name: look(translator)}))
+            found[name] = asyncio.ensure_future(looking)
         # Whoever stops waiting leaves it to those who come later.
-        return await asyncio.shield(found[look.__name__])
+        return Response(await asyncio.shield(found[name]), media_type="application/json")
 
 
 def _run(service: Service, asked: Pair) -> Run:
@@ -73,6 +75,5 @@ def _run(service: Service, asked: Pair) -> Run:
     return service.find(asked.source, asked.target)
 
 
-def _json(seen: dict[str, Any]) -> Response:
-    content = json.dumps(seen, ensure_ascii=False, separators=(",", ":"))
-    return Response(content, media_type="application/json")
+def _json(seen: dict[str, Any]) -> bytes:
+    return json.dumps(seen, ensure_ascii=False, separators=(",", ":")).encode()

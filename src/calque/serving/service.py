@@ -52,7 +52,11 @@ class Service:
             source = detected.language
             if source == target:
                 return None, detected
+        return self.find(source, target), detected
+
+    def find(self, source: str, target: str) -> Run:
+        """The run for a pair of languages. Raises Refused where there is none."""
         run = self.runs.find(source, target)
         if run is None:
             raise Refused(400, f"{target} is not available as a target language from {source}")
-        return run, detected
+        return run

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
 from calque.config import CalqueError, choose
+from calque.embeddings.tables import freeze, initial_weights, read_vectors
 from calque.models.build import attention_for
 from calque.models.fast_training import use_fast_layers
 from calque.models.precision import uses_bf16
@@ -90,7 +91,14 @@ def _begin(recipe: Recipe, out: Path, console: Console, start: RunFolder | None)
     if start:
         refuse_another_model(recipe, start.recipe, str(start.path))
         initial, origin = start.load_model().state_dict(), {"start": str(start.path)}
+    vectors = read_vectors(recipe)
     tokenizers = start.tokenizers if start else learn_tokenizers(recipe, console)
+    if vectors:
+        initial = initial_weights(recipe, tokenizers, vectors)
+        origin = {"embeddings": {v.side: file for file, v in vectors.items()}}
+        for file in vectors:
+            kept = ", to be kept as they are" if recipe.training.freeze_embeddings else ""
+            console.print(f"embeddings: from {file}{kept}", highlight=False)
     corpora = prepare_corpora(recipe, tokenizers, console)
     description = describe(corpora, recipe, tokenizers) | origin
     show(description, console)
@@ -120,6 +128,8 @@ class _Training:
         forget_old_kernels()
         torch.manual_seed(self.config.seed)
         self.model = run.new_model(attention_for(device)).to(device)
+        if self.config.freeze_embeddings:
+            freeze(self.model, run.preparation["embeddings"])
         if device.type == "cpu":
             use_fast_layers(self.model)
         bf16 = uses_bf16(self.config.precision, device)
@@ -145,7 +155,7 @@ class _Training:
         self.start = time.monotonic() - self.state.seconds
         try:
             with Interruption(quiet=not self.processes.is_main) as interruption:
-                if self.run_folder.initial and self.state.step == 0:
+                if "start" in self.run_folder.preparation and self.state.step == 0:
                     self._validate()  # what there was before, to measure the rest by
                 while not self._done():
                     for batch in self.course.batches(self.state.epoch, self.state.batches_done):

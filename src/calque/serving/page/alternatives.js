@@ -17,7 +17,7 @@ export async function offer({ word, prefix, current, find, pick }) {
   });
   menu.addEventListener("keydown", (event) => move(menu, event));
   menu.append(note("Looking for others\u2026"));
-  document.body.append(menu);
+  word.closest("main").append(menu);
   word.setAttribute("aria-expanded", "true");
   menu.showPopover();
   const { signal } = controller;
