@@ -395,7 +395,7 @@ class TestUse:
         press("ArrowDown")
         chosen = focused("querySelector('b').textContent")
         press("Enter")
-        page.wait_for_function("!document.querySelector('.menu')")
+        page.locator(".menu").wait_for(state="detached")
         assert shown(page) != before
         assert chosen.strip() in shown(page)
         assert focused("dataset.place") == "2"

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from calque.config import CalqueError
 
-WIDE = 130
+WIDE = 140
 """Columns of the table where no terminal limits it."""
 
 Files = Annotated[

@@ -101,20 +101,11 @@ def _learn(
     from calque.training.preparation import learn_tokenizers
 
     # What can be known to be wrong is told before the work, not after it.
+    name = _side(recipe, side)
     choose("--algorithm", algorithm, ALGORITHMS)
     expand(tuple(texts))
     if file.is_dir() or not file.parent.is_dir():
         raise CalqueError(f"--out {file}: no file can be made there")
-    separate = recipe.tokenizer.vocabulary != "joint"
-    if separate != (side is not None):
-        raise CalqueError(
-            "--side is missing: source or target, as the recipe has a vocabulary for each"
-            if separate
-            else "--side is for recipes with a vocabulary for each side; this one has one for both"
-        )
-    if side is not None:
-        choose("--side", side, dict.fromkeys(("source", "target")))
-    name = side or "joint"
     tokenizer = sides(learn_tokenizers(recipe, errors))[name]
     vectors = learn_vectors(recipe, tokenizer, name, texts, algorithm, errors)
     vectors.save(file)
@@ -125,6 +116,21 @@ def _learn(
         soft_wrap=True,
     )
     return vectors, tokenizer
+
+
+def _side(recipe: "Recipe", side: str | None) -> str:
+    """Which of the recipe's vocabularies is meant."""
+    if recipe.tokenizer.vocabulary == "joint":
+        if side is not None:
+            raise CalqueError(
+                f"--side {side}: the recipe has one vocabulary for both sides; leave it out"
+            )
+        return "joint"
+    if side is None:
+        raise CalqueError(
+            "--side is missing: source or target; the recipe has a vocabulary of each"
+        )
+    return choose("--side", side, {name: name for name in ("source", "target")})
 
 
 def _load(recipe: "Recipe", file: Path, errors: Console) -> tuple["Vectors", "Tokenizer"]:

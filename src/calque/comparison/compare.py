@@ -132,7 +132,8 @@ def _print(rows: Sequence[Row], breakdowns: Sequence[Breakdown], console: Consol
         table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
         for number, header in enumerate(headers):
             right = number > 0 and header != "verdict"
-            table.add_column(header, justify="right" if right else "left", overflow="fold")
+            justify = "right" if right else "left"
+            table.add_column(header, justify=justify, overflow="fold", no_wrap=number == 0)
         for row in cells:
             table.add_row(*(cell.replace(" ± ", "\n± ") for cell in row))
         console.print(table)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from calque.checkpoint import whole_file
 from calque.comparison.results import Breakdown, Number, Row
 
 LOOKS = {
-    "better": ("#0072b2", "^", "significantly better than the base"),
+    "better": ("#0072b2", "^", "BLEU significantly better than the base's"),
     "worse": ("#d55e00", "v", "significantly worse"),
     "not significant": ("#6b7280", "o", "no significant difference"),
     "": ("#1f2937", "D", "base"),
@@ -34,12 +35,16 @@ def overview(path: Path, rows: Sequence[Row], title: str) -> None:
     axes[1].set_xticks([], minor=True)
     _points(axes[2], shown, lambda row: row.training_rate, "training tokens/s")
     axes[2].set_xlim(left=0)
+    axes[2].xaxis.set_major_locator(MaxNLocator(4))
     axes[2].xaxis.set_major_formatter("{x:,.0f}")
     axes[0].set_yticks(range(len(shown)), [row.name for row in shown])
     axes[0].set_ylim(len(shown) - 0.5, -0.5)
     figure.suptitle(title, fontsize=10, color=INK)
+    marks = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    meanings = [meaning for _, _, meaning in LOOKS.values() if meaning in marks]
     figure.legend(
-        *axes[0].get_legend_handles_labels(),
+        [marks[meaning] for meaning in meanings],
+        meanings,
         loc="outside lower center",
         ncols=len(LOOKS),
         frameon=False,

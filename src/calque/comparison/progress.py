@@ -21,7 +21,7 @@ class Board:
         self.console, self.runs = console, runs
         self.states: dict[Run, str] = {}
         self.validated: dict[Run, tuple[float, ...]] = {}
-        self.live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+        self.live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

@@ -42,7 +42,8 @@ def train_all(
         board.tell(run, WAITING if run in todo else "trained before")
     free, working = list(range(at_once))[::-1], dict[int, _Process]()
     failed: dict[Run, str] = {}
-    with _alone(folder) as lock, Interruption(quiet=False) as interruption:
+    left: list[Run] = []
+    with alone(folder) as lock, Interruption(quiet=False) as interruption:
         try:
             while working or (todo and not interruption.asked):
                 while todo and free and not interruption.asked:
@@ -58,22 +59,25 @@ def train_all(
                     if process.ended():
                         free.append(place)
                         del working[place]
-                        _conclude(process, board, failed, interruption.asked)
+                        if process.code and interruption.asked:
+                            left.append(process.run)
+                        _conclude(process, board, failed, left)
         finally:
             for process in working.values():
                 process.kill()
-    return failed, not interruption.asked
+    return failed, not (todo or left)
 
 
-def _conclude(process: "_Process", board: Board, failed: dict[Run, str], interrupted: bool) -> None:
-    run = process.run
-    if process.code == 0:
-        board.tell(run, "done")
-    elif interrupted:
-        board.tell(run, "interrupted")
-    else:
+def _conclude(
+    process: "_Process", board: Board, failed: dict[Run, str], left: Sequence[Run]
+) -> None:
+    run, state = process.run, "done"
+    if run in left:
+        state = "interrupted"
+    elif process.code:
         failed[run] = process.message()
-        board.tell(run, f"failed: {failed[run]}")
+        state = f"failed: {failed[run]}"
+    board.tell(run, state)
 
 
 class _Process:
@@ -132,7 +136,7 @@ class _Process:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[int]:
+def alone(folder: Path) -> Iterator[int]:
     """A lock that each process holds too: it lasts as long as any of them, however we end."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)

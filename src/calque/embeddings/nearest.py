@@ -62,8 +62,8 @@ class Neighbourhood:
         cosines[~self.vectors.seen] = -torch.inf
         cosines[list(without)] = -torch.inf
         best = cosines.topk(min(NEAREST, len(cosines)))
-        found = [(i, c) for i, c in zip(*map(Tensor.tolist, best), strict=True) if c > -torch.inf]
-        return [(self.tokenizer.pieces([i])[0], cosine) for i, cosine in found]
+        best_first = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [(self.tokenizer.pieces([i])[0], c) for i, c in best_first if c > -torch.inf]
 
     def _ids(self, word: str) -> list[int]:
         ids = self.tokenizer.encode([word])[0]

@@ -48,14 +48,12 @@ def load_vectors(path: Path) -> Vectors:
     tensors = load_tensors(path)
     with safe_open(path, "pt") as file:
         told = file.metadata() or {}
-    try:
-        matrix, counts = tensors["vectors"], tensors["counts"]
-        vectors = Vectors(matrix, counts, told["side"], told["algorithm"], told["pieces"])
-    except KeyError:
-        raise CalqueError(f"{path}: holds other things than the vectors of calque embed") from None
+    if tensors.keys() != {"vectors", "counts"} or told.keys() != {"side", "algorithm", "pieces"}:
+        raise CalqueError(f"{path}: holds other things than the vectors of calque embed")
+    matrix, counts = tensors["vectors"], tensors["counts"]
     if matrix.dim() != 2 or counts.shape != matrix.shape[:1] or not matrix.isfinite().all():
         raise CalqueError(f"{path}: damaged; not a finite vector for each piece")
-    return vectors
+    return Vectors(matrix, counts, **told)
 
 
 def refuse_other_pieces(vectors: Vectors, tokenizers: Tokenizers, path: Path) -> None:

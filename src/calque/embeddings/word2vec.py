@@ -30,7 +30,7 @@ LONGEST = 10_000
 """Pieces of a line that gensim reads; it would leave out the rest."""
 PASSES, MOST_PASSES = 5, 20
 ENOUGH = 5_000_000
-"""Pieces. Text that has fewer of them is read more often than PASSES."""
+"""Pieces in all passes together; text that is too short for that is read more often."""
 
 
 def learn_vectors(

@@ -19,7 +19,10 @@ export class Desk {
     by("text").addEventListener("input", () => this.typed());
     by("clear").addEventListener("click", () => this.write(""));
     by("copy").addEventListener("click", () => this.copy());
-    by("undo").addEventListener("click", () => this.take(this.first));
+    by("undo").addEventListener("click", () => {
+      this.take(this.first);
+      this.sides.target.spans.flat()[0]?.focus();
+    });
     this.listenToSource(by("text"));
     this.listenToTarget(by("translation"));
   }
