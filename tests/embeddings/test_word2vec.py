@@ -96,8 +96,8 @@ def test_another_process_gives_them_too_however_it_hashes(folder, tokenizer, lea
 def test_pieces_are_counted_and_what_occurs_has_a_vector(folder, tokenizer, learn):
     lines = (folder / "train.de").read_text().splitlines()
     counts = Counter(i for row in tokenizer.encode(lines) for i in row)
-    vectors = learn("train.de", d_model=6)
-    assert vectors.matrix.shape == (tokenizer.vocab_size, 6)
+    vectors = learn("train.de", d_model=8)
+    assert vectors.matrix.shape == (tokenizer.vocab_size, 8)
     assert {i: n for i, n in enumerate(vectors.counts.tolist()) if n} == counts
     assert 1 < len(counts) < tokenizer.vocab_size  # of English words, few are German ones
     assert (vectors.matrix.abs().sum(dim=1) > 0).tolist() == vectors.seen.tolist()

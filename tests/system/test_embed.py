@@ -9,6 +9,12 @@ from calque.demo.grammar import write_corpus
 NOUNS = """dog cat horse bird man woman boy girl child teacher doctor student friend
 house garden school kitchen station forest"""
 
+TEXTS = "train.en", "train.d*", "--algorithm", "cbow"
+SEPARATE = """
+kind = "words"
+vocab_size = 300
+vocabulary = "separate"
+"""
 RECIPE = """
 [data]
 train = ["train.en", "train.de"]
@@ -46,7 +52,7 @@ def folder(tmp_path_factory, calque):
     (path / "recipe.toml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        outcome = calque("embed", "recipe.toml", "train.*", "--out", "v.st", "--near", "dog")
+        outcome = calque("embed", "recipe.toml", *TEXTS, "--out", "v.st", "--near", "dog")
     assert outcome.code == 0, outcome
     (path / "printed.txt").write_text(outcome.out)
     (path / "noted.txt").write_text(outcome.err)
@@ -60,9 +66,9 @@ def _there(folder, monkeypatch):
 
 def answers(printed):
     """Question to pieces and their cosines."""
-    lines = [line.rpartition(": ") for line in printed.splitlines()]
+    lines = [line.partition(": ") for line in printed.splitlines()]
     pairs = {
-        question: [a.rsplit(" ", 1) for a in found.split(", ")] for question, _, found in lines
+        question: [a.rsplit(" ", 1) for a in found.split(" · ")] for question, _, found in lines
     }
     return {q: [(piece, float(cosine)) for piece, cosine in found] for q, found in pairs.items()}
 
@@ -122,7 +128,7 @@ def test_training_from_vectors_is_ahead_of_training_from_chance(calque, folder):
 
 
 def test_of_separate_vocabularies_one_side(calque, folder):
-    separate = RECIPE.replace("vocab_size = 900", 'vocab_size = 600\nvocabulary = "separate"')
+    separate = RECIPE.replace("vocab_size = 900", SEPARATE)
     (folder / "separate.toml").write_text(separate)
     asked = "embed", "separate.toml", "train.de", "--algorithm", "cbow", "--out", "target.st"
     assert "--side is missing" in calque(*asked).err

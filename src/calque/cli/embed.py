@@ -166,4 +166,4 @@ def _answer(
 
 
 def _line(answer: "Answer") -> str:
-    return ", ".join(f"{piece} {cosine:.2f}" for piece, cosine in answer)
+    return " · ".join(f"{piece} {cosine:.2f}" for piece, cosine in answer)

@@ -30,7 +30,8 @@ def overview(path: Path, rows: Sequence[Row], title: str) -> None:
     _bleu(axes[0], shown)
     _points(axes[1], shown, lambda row: row.perplexity, "validation perplexity, log scale")
     axes[1].set_xscale("log")
-    ticks = np.geomspace(*axes[1].get_xlim(), 5)[1:-1]
+    low, high = axes[1].get_xlim()
+    ticks = np.geomspace(low, high, 5)[1:-1]
     axes[1].set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes[1].set_xticks([], minor=True)
     _points(axes[2], shown, lambda row: row.training_rate, "training tokens/s")
@@ -62,9 +63,9 @@ def heat(path: Path, breakdown: Breakdown) -> None:
     image = ax.imshow(values, cmap="cividis", vmin=0, aspect="auto")
     ax.set_xticks(range(len(parts)), parts, rotation=30, ha="right", fontsize=8)
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
-    for (row, column), value in np.ndenumerate(values):
-        dark = float(image.norm(value)) < 0.55
-        colour = "white" if dark else INK
+    bright = np.asarray(image.norm(values), dtype=float)
+    for row, column in np.ndindex(values.shape):
+        value, colour = values[row, column], INK if bright[row, column] > 0.55 else "white"
         ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=8)
     ax.set_title(f"{breakdown.title}  (number of lines)", loc="left", fontsize=9, color=INK)
     ax.tick_params(length=0)
