@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 OURS, OTHERS = "#1b6ca8", ("#b5651d", "#6b7280", "#94a3b8", "#a78bfa", "#cbd5e1")
+MARKS = "os^Dv<>"  # of lines, for whom the colours are alike
 INK, RULE = "#1f2937", "#e5e7eb"
 
 
@@ -57,7 +58,13 @@ def curves(path: Path, panels: Sequence[Panel]) -> None:
     for axis, panel in zip(axes.flat, panels, strict=True):
         for number, (name, points) in enumerate(panel.lines.items()):
             colour = OURS if number == 0 else OTHERS[number - 1]
-            axis.plot(*zip(*points, strict=True), "o-", color=colour, label=name, markersize=4)
+            axis.plot(
+                *zip(*points, strict=True),
+                f"{MARKS[number]}-",
+                color=colour,
+                label=name,
+                markersize=4,
+            )
         axis.set_xscale("log")
         places = _positions(panel)
         axis.set_xticks(places, [_short(x) for x in places], fontsize=8)

@@ -13,6 +13,7 @@ SHAPED = [
         "models",
         "losses",
         "decoding",
+        "embeddings",
         "inspection",
         "interchange.equivalence",
         "interchange.hugging_face",

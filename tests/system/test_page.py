@@ -259,7 +259,7 @@ class TestWords:
         page.locator(WORDS).nth(1).click()
         page.locator(".menu-item").first.wait_for()
         page.keyboard.press("Escape")
-        assert page.locator(".menu").count() == 0
+        page.locator(".menu").wait_for(state="detached")
         assert page.evaluate("document.activeElement.className") == "word"
 
 
@@ -289,15 +289,20 @@ class TestViews:
             )
             assert min(colours, default=2) > 1
 
-    def test_they_follow_what_is_typed(self, visit):
+    def test_they_follow_what_is_typed(self, visit, server):
         page = write(visit())
         page.get_by_role("tab", name="Beam").click()
         settled(page)
-        write(page, "A cat sees the tree .")
-        page.locator("#beam").get_by_text("1 of 2").wait_for(state="detached")
+        text = "A cat sees the tree ."
+        before, after = (server.ask("look", q=q)["target"]["pieces"] for q in (TEXT, text))
+        assert page.locator(".cq-tokens .cq-piece").all_inner_texts() == before != after
+        write(page, text)
         page.wait_for_function(
-            "t => document.querySelector('.cq-tokens .cq-piece')?.textContent === t",
-            arg=shown(page).split()[0],
+            """pieces => {
+                const shown = document.querySelectorAll(".cq-tokens .cq-piece");
+                return pieces.join() === Array.from(shown, (piece) => piece.textContent).join();
+            }""",
+            arg=after,
         )
 
     def test_one_of_several_sentences_is_looked_at(self, visit, server):

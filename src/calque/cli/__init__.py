@@ -25,7 +25,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0    done
-  1    check found what training would refuse
+  1    check found what training would refuse, or a training of compare failed
   2    something given cannot be used; a message says what
   130  interrupted
 """
@@ -176,10 +176,8 @@ def translate(
     translate_lines(file, started.stream, started.written)
 
 
-app.command()(compare)
-app.command()(embed)
-app.command()(look)
-app.command()(serve)
+for _command in (compare, embed, look, serve):
+    app.command()(_command)
 
 
 @app.command()
