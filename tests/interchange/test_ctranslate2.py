@@ -31,7 +31,7 @@ from calque.interchange.ctranslate2 import (
 )
 from calque.interchange.ctranslate2_spec import EXPRESSED, make_spec, names
 from calque.interchange.equivalence import TOLERANCE
-from calque.models.build import FAMILIES, SLOTS, build
+from calque.models.build import SLOTS, build
 from calque.models.transformer import Transformer
 from calque.recipe import make_recipe
 from calque.text.tokenizers import TOKENIZERS

@@ -53,7 +53,7 @@ class Batcher:
 
     def admit(self) -> None:
         """Raise Refused when the queue is full, or who joins it would wait in vain."""
-        waiting = len(self._queue)
+        waiting = sum(not one.found.done() for one in self._queue)
         wait = waiting * self._pace
         if waiting >= self._limits.waiting or wait > self._limits.seconds / 2:
             raise Refused(503, "Too many requests are waiting", wait)

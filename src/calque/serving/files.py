@@ -11,8 +11,7 @@ from calque.inspection.pages import ASSETS
 
 PAGE = Path(__file__).with_name("page")
 HEADERS = {
-    # The views set custom properties on single elements, which is all that a style may come from.
-    "Content-Security-Policy": "default-src 'self'; style-src-attr 'unsafe-inline'; "
+    "Content-Security-Policy": "default-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",

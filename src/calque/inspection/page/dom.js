@@ -5,6 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
+    // By the object, not the attribute: a strict Content Security Policy forbids that.
+    else if (name === "style") node.style.cssText = value;
     else if (value !== undefined && value !== null && value !== false)
       node.setAttribute(name, value === true ? "" : value);
   }
