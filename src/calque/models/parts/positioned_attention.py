@@ -13,15 +13,13 @@ from calque.models.transformer import Part, TransformerConfig
 class RotaryAttention(nn.Module):
     """Queries and keys turned by angles that grow with their positions: arXiv:2104.09864, eq. 34.
 
-    Their product then depends on the distance alone. Raises ValueError for an odd width of heads.
+    Their product then depends on the distance alone. They are pairs of numbers: d_key is even.
     """
 
     frequency: Tensor  # [d_key / 2], radians per position
 
     def __init__(self, config: TransformerConfig, attention: Part) -> None:
         super().__init__()
-        if config.key_width % 2:
-            raise ValueError(f"rotary positions turn pairs; a head is {config.key_width} wide")
         frequency = 10000 ** (-torch.arange(0, config.key_width, 2) / config.key_width)
         self.register_buffer("frequency", frequency, persistent=False)
         self.attention = attention(config)
