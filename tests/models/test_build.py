@@ -17,8 +17,8 @@ from calque.models.parts.outputs import OUTPUTS
 from calque.models.parts.positions import POSITIONS
 from calque.models.parts.residuals import RESIDUALS
 from calque.models.parts.scores import SCORES
-from calque.models.transformer import Attention, Transformer
-from calque.recipe import PRESETS
+from calque.models.transformer import Attention, FeedForward, Transformer
+from calque.recipe import PRESETS, make_recipe
 
 SMALL: dict[str, Any] = {
     "num_encoder_layers": 1,
@@ -293,3 +293,25 @@ def test_weights_are_a_function_of_the_seed() -> None:
 
     assert weights(1) == weights(1)
     assert weights(1) != weights(2)
+
+
+# A variant of one's own
+
+
+class Doubled(FeedForward):
+    """Twice what the paper's layer gives."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def test_a_variant_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FEED_FORWARDS, "doubled", Doubled)
+    recipe = make_recipe({"model": {**SMALL, "num_heads": 2, "feed_forward": "doubled"}}, "r.toml")
+    model = build(recipe.model, 9, 9)
+    assert {type(layer.feed_forward) for layer in [*model.encoder, *model.decoder]} == {Doubled}
+    x = torch.randn(2, 3, 16)
+    layer = model.encoder[0].feed_forward
+    assert torch.equal(layer(x), 2 * FeedForward.forward(layer, x))
+    with pytest.raises(CalqueError, match="did you mean 'doubled'"):
+        make_recipe({"model": {**SMALL, "num_heads": 2, "feed_forward": "dubled"}}, "r.toml")
