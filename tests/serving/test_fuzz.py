@@ -7,8 +7,10 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis import Case, GenerationMode
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import APIOperation, BaseSchema
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -21,7 +23,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-CASES = 60  # for each mode
+CASES = 40  # for each mode: of everything, and of translating
 
 
 def name_languages(described: Any) -> None:
@@ -47,13 +49,15 @@ def test_nothing_is_answered_but_what_is_described(client: httpx2.Client, mode: 
     with requests.Session() as session:
 
         @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(case=schema.as_strategy(mode))
-        def ask(case: Case) -> None:
+        @given(data=st.data())
+        def ask(asked: BaseSchema | APIOperation, data: st.DataObject) -> None:
+            case = data.draw(asked.as_strategy(mode))
             response = case.call_and_validate(
                 str(client.base_url), session, checks=CHECKS, timeout=30
             )
             answered.add((case.path, response.status_code))
 
-        ask()
+        ask(schema)
+        ask(schema["/translate"]["POST"])
     assert ("/translate", 200 if mode is GenerationMode.POSITIVE else 400) in answered
     assert client.get("/health").status_code == 200
