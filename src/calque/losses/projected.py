@@ -48,7 +48,7 @@ class _ProjectedLoss(torch.autograd.Function):
         device = features.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):  # from here on, low precision where we say so
-            sums = _Sums(features.float(), weight, bias, labels, low or weight.dtype)
+            sums = _Sums(features.float(), weight, bias, labels, low or weight.dtype, r_drop > 0)
             for rows in _blocks(len(labels), pairs=r_drop > 0):
                 sums.add(rows, r_drop)
             total = sums.with_labels(smoothing) + r_drop * sums.divergence
@@ -73,6 +73,7 @@ class _Sums:
         bias: Tensor | None,
         labels: Tensor,
         products: torch.dtype,
+        keep_logits: bool,
     ) -> None:
         self.features, self.weight, self.bias, self.labels = features, weight, bias, labels
         self.features_low, self.weight_low = features.to(products), weight.to(products)
@@ -80,29 +81,43 @@ class _Sums:
         self.weight_grad = torch.zeros_like(weight)
         self.bias_grad = None if bias is None else torch.zeros_like(bias)
         self.normalisers = features.new_empty(len(labels))
+        # Written again by every block: fresh memory costs more than what is done with it.
+        self.logits = self.weight_low.new_empty(BLOCK, len(weight))
+        self.probs = torch.empty_like(self.logits) if keep_logits else self.logits
         self.divergence, self.cross_entropy = features.new_zeros(2).unbind()
 
     def add(self, rows: Tensor | slice, r_drop: float) -> None:
         """A block's softmax, in both gradients; what the labels add comes at the end."""
         labels = self.labels[rows, None]
         block, tokens = _rounded(self.features_low[rows]), len(labels)
-        logits = block @ self.weight_low.T
+        logits = torch.mm(block, self.weight_low.T, out=self.logits[: len(block)])
         if self.bias is not None:
             logits += self.bias
-        probs = logits.softmax(dim=-1)
+        right = logits[:tokens].gather(1, labels)
+        probs = torch.softmax(logits, dim=-1, out=self.probs[: len(block)])
         probs[tokens:] = 0  # there is no such token
-        logits = logits[:tokens]
-        self.normalisers[rows] = normaliser = _normaliser(logits, probs[:tokens], labels)
+        self.normalisers[rows] = normaliser = self._normaliser(block, right, probs, labels)
         if r_drop:
-            divergence, divergence_grad = _divergence(logits, probs[:tokens])
+            divergence, divergence_grad = _divergence(logits[:tokens], probs[:tokens])
             self.divergence += divergence
             probs[:tokens].add_(divergence_grad, alpha=r_drop)
-        right = logits.gather(1, labels).squeeze(1)
-        self.cross_entropy += (normaliser - right.float()).sum()
+        self.cross_entropy += (normaliser - right.squeeze(1).float()).sum()
         self.features_grad[rows] = (probs @ self.weight_low)[:tokens].float()
         self.weight_grad += probs.T @ block
         if self.bias_grad is not None:
             self.bias_grad += probs.sum(dim=0, dtype=torch.float32)
+
+    def _normaliser(self, block: Tensor, right: Tensor, probs: Tensor, labels: Tensor) -> Tensor:
+        """log Σ exp(logit), without a further pass over the vocabulary: logit - log probability."""
+        probs_right = probs[: len(labels)].gather(1, labels).float()
+        normaliser = (right.float() - probs_right.log()).squeeze(1)
+        vanished = (probs_right < torch.finfo(torch.float32).tiny).squeeze(1).nonzero().squeeze(1)
+        if len(vanished):
+            logits = (block[vanished] @ self.weight_low.T).float()
+            if self.bias is not None:
+                logits += self.bias
+            normaliser[vanished] = logits.logsumexp(dim=-1)
+        return normaliser
 
     def with_labels(self, smoothing: float) -> Tensor:
         """The smoothed loss, once all blocks are in."""
@@ -118,14 +133,6 @@ class _Sums:
             words = self.labels.bincount(minlength=len(self.bias))
             self.bias_grad -= (1 - smoothing) * words + smoothing / len(self.bias) * words.sum()
         return (1 - smoothing) * self.cross_entropy + smoothing * even
-
-
-def _normaliser(logits: Tensor, probs: Tensor, labels: Tensor) -> Tensor:
-    """log Σ exp(logit), without a further pass over the vocabulary: logit - log probability."""
-    word = labels
-    if probs.gather(1, word).amin() < torch.finfo(torch.float32).tiny:
-        word = logits.argmax(dim=-1, keepdim=True)  # the likeliest word's cannot vanish
-    return (logits.gather(1, word).float() - probs.gather(1, word).float().log()).squeeze(1)
 
 
 def _divergence(logits: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
