@@ -21,6 +21,11 @@ PAIRS = [
 SIZE = {"bpe": 320, "unigram": 300, "wordpiece": 80, "characters": 30, "words": 30}
 
 
+@pytest.fixture(autouse=True)
+def trees(random_trees: None) -> None:
+    """See `random_trees`."""
+
+
 def model_of(
     tokenizers: Tokenizers,
     vocabulary: str = "joint",

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from calque.config import CalqueError
+from calque.decoding import SEARCHES
 from calque.inspection import look
 from calque.inspection.attention import captured
 from calque.inspection.capture import ALTERNATIVES, LONGEST
@@ -75,6 +76,52 @@ def test_mixtures_of_keys_are_no_map_of_tokens(make_translator: Make) -> None:
     seen = look(make_translator(pattern="linformer", projected_length=5), LINES[0])
     assert seen.attention("encoder") == []
     assert len(seen.attention("decoder")) == len(seen.attention("cross")) == LAYERS
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_translation_that_begins_as_told(make_translator: Make, search: str, family: str) -> None:
+    translator = make_translator(family=family, search=search)
+    own = look(translator, LINES[0]).translation.hypothesis.tokens
+    beginning = [*own[:2], 7 if own[2] != 7 else 8]
+    seen = look(translator, LINES[0], beginning)
+    tokens = seen.translation.hypothesis.tokens
+    assert list(tokens[:3]) == beginning
+    assert [seen.translation.text] == translator.tokenizers.target.decode([tokens])
+    searched = torch.tensor(seen.translation.hypothesis.token_log_probs)
+    torch.testing.assert_close(seen.log_probs, searched, rtol=0, atol=1e-4)
+    first = [node.piece for node in seen.tree.nodes if node.step in (1, 2, 3)]
+    assert first == translator.tokenizers.target.pieces(beginning)
+    assert len(seen.tree.winners()) == len(tokens) + 1
+    assert seen.tree.ends[0].text == seen.translation.text
+    assert seen.tree.nodes[seen.tree.ends[0].node].log_prob == pytest.approx(
+        float(searched[:-1].sum()), abs=1e-3
+    )
+
+
+def test_a_beginning_of_the_translation_itself_changes_nothing(translator: Translator) -> None:
+    own = look(translator, LINES[0])
+    seen = look(translator, LINES[0], own.translation.hypothesis.tokens[:1])
+    assert seen.translation.score >= own.translation.score - 1e-4
+    assert seen.source == own.source
+
+
+@pytest.mark.parametrize(
+    ("beginning", "message"),
+    [
+        ([0], "has the id 0"),
+        ([2], "has the id 2"),
+        ([7, 3], "has the id 3"),
+        ([10**30], "has the id 1000"),
+        ([-1], "has the id -1"),
+        ([7] * 12, "12 tokens, of at most 12"),
+    ],
+)
+def test_what_no_translation_begins_with_is_refused(
+    make_translator: Make, beginning: list[int], message: str
+) -> None:
+    with pytest.raises(CalqueError, match=message):
+        look(make_translator(), LINES[0], beginning)
 
 
 def test_a_row_for_each_predicted_piece_and_a_column_for_each_piece_seen(

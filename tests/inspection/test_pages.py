@@ -175,12 +175,83 @@ class TestPage:
         page = visit(file)
         nodes, ends = report["beam"]["nodes"], report["beam"]["ends"]
         won = sum(node["won"] for node in nodes)
-        assert page.locator("#beam g").count() == len(nodes) + len(ends)
-        assert page.locator("#beam g.cq-lost").count() == len(nodes) - won
-        assert page.locator("#beam path").count() == len(nodes) - 1 + len(ends)
-        page.locator("#beam .cq-end").first.focus()
+        assert page.locator("#beam .cq-node").count() == len(nodes)
+        assert page.locator("#beam .cq-node.cq-lost").count() == len(nodes) - won
+        assert page.locator("#beam path").count() == len(nodes) - 1
+        assert page.locator("#beam .cq-end").count() == len(ends)
+        assert page.locator("#beam .cq-text").all_inner_texts() == [end["text"] for end in ends]
+        page.locator("#beam .cq-outcome").first.focus()
+        assert page.locator("#beam .cq-node.cq-on").count() == won
         text = page.locator("#beam .cq-readout").inner_text().replace("−", "-")
         assert f"score {report['target']['score']:.2f}" in text
+
+    @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+    def test_the_tree_takes_the_room_that_there_is(self, visit, file, viewport):
+        page = visit(file, viewport)
+        spaces = """() => {
+            const bounds = (selector) => Array.from(
+                document.querySelectorAll(selector), (one) => one.getBoundingClientRect());
+            const [[tree], [room], boxes] = [".cq-tree", ".cq-beam", ".cq-box"].map(bounds);
+            const rows = [...new Set(boxes.map((box) => box.top))].map((top) =>
+                boxes.filter((box) => box.top === top));
+            return {
+                beside: room.right - tree.right,
+                rows: rows.map((row) => [row[0].left - tree.left, tree.right - row.at(-1).right]),
+            };
+        }"""
+        found = page.evaluate(spaces)
+        assert found["beside"] == pytest.approx(0, abs=1)
+        assert min(left for left, _ in found["rows"]) < 5
+        for left, right in found["rows"]:
+            assert left == pytest.approx(right, abs=1)  # each is in the middle
+        shown = page.locator("#beam .cq-scroll")
+        assert shown.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+    def test_labels_of_the_vocabulary_do_not_overlap(self, visit, file):
+        page = visit(file)
+        page.evaluate("""() => {
+            const draw = CanvasRenderingContext2D.prototype.fillText;
+            CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+                window.labels.push([x, y, x + this.measureText(text).width, text]);
+                draw.call(this, text, x, y);
+            };
+        }""")
+        cloud = page.locator("#embeddings canvas")
+        for query in ("e", "a", ""):
+            page.evaluate("window.labels = []")
+            page.locator("#embeddings input").fill(query)
+            cloud.focus()
+            for _ in range(2):
+                labels = page.evaluate("window.labels")
+                assert len(labels) > 5
+                assert all(query in text.lower() for *_, text in labels)
+                for i, (left, y, right, _) in enumerate(labels):
+                    for start, middle, end, _ in labels[:i]:
+                        assert right < start or end < left or abs(y - middle) > 12
+                page.evaluate("window.labels = []")
+                page.keyboard.press("+")
+
+    def test_pointing_at_a_point_names_it(self, visit, file, report):
+        page = visit(file)
+        page.evaluate("""() => {
+            window.labels = [];
+            CanvasRenderingContext2D.prototype.fillText = (text) => window.labels.push(text);
+        }""")
+        points = report["embeddings"]["both"]["points"]
+        bounds = [(min(axis), max(axis)) for axis in zip(*points, strict=True)]
+        cloud = page.locator("#embeddings canvas")
+        cloud.scroll_into_view_if_needed()
+        size = cloud.evaluate("one => [one.clientWidth, one.clientHeight]")
+        for place in (20, 200):
+            x, y = (
+                16 + (value - low) / (high - low) * (extent - 32)
+                for value, (low, high), extent in zip(points[place], bounds, size, strict=True)
+            )
+            page.evaluate("window.labels = []")
+            cloud.hover(position={"x": x + 1, "y": y + 1})
+            assert (
+                page.evaluate("window.labels[0]") == report["embeddings"]["both"]["pieces"][place]
+            )
 
     def test_a_piece_is_found_and_its_neighbours_shown(self, visit, file, report):
         page = visit(file)
@@ -208,6 +279,12 @@ class TestPage:
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", paper)[:3]))
         assert (brightness > 380) == (scheme == "light")
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_it_keeps_the_rules_of_accessibility(self, visit, file, scheme):
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+        found = axe.run(visit(file, scheme=scheme))
+        assert found.violations_count == 0, found.generate_report()
 
     def test_turning_dark_paints_anew(self, visit, file):
         page = visit(file)

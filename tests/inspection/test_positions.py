@@ -11,6 +11,8 @@ from calque.models.parts.patterns import PATTERNS
 from calque.models.parts.positions import POSITIONS
 
 ADDED = {"sinusoidal", "half_split", "learned", "count", "normalised_count"}
+ADDED |= {"structural", "structural_relative"}
+RELATIVE = {"relative": 2 * 4, "structural_relative": 2 * 2}
 
 
 @pytest.mark.parametrize("name", POSITIONS)
@@ -20,7 +22,7 @@ def test_a_table_for_what_is_added_and_one_for_what_is_relative(
     tables = positions(make_translator(positions=name))["tables"]
     added = [table for table in tables if table["name"] == "positions, added to the embeddings"]
     assert len(added) == (name in ADDED)
-    assert len(tables) - len(added) == (2 * 4 if name == "relative" else 0)
+    assert len(tables) - len(added) == RELATIVE.get(name, 0)
 
 
 @pytest.mark.parametrize("name", ["sinusoidal", "relative"])

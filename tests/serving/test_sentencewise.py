@@ -1,6 +1,7 @@
 """Words, other ways to go on, and looks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import pytest
@@ -95,6 +96,18 @@ def test_a_look_is_that_of_the_library(
     assert len(answer.json()["attention"]["cross"]) == 2
 
 
+def test_a_look_at_an_alternative_shows_that_one(client: httpx2.Client, sentences: list[str]):
+    asked = {"q": sentences[0], **ENDE}
+    target = client.post("/v1/translate", json=asked).json()["sentences"][0]["target"]
+    for place in range(3):
+        prefix = "".join(target[:place])
+        found = client.post("/v1/alternatives", json={**asked, "prefix": prefix}).json()
+        for one in found["alternatives"]:
+            seen = client.post("/v1/look", json={**asked, "beginning": one["beginning"]}).json()
+            assert seen["target"]["text"] == "".join(one["sentence"]["target"])
+            assert seen["target"]["score"] == pytest.approx(one["sentence"]["score"], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "path, asked, message",
     [
@@ -102,6 +115,11 @@ def test_a_look_is_that_of_the_library(
         ("look", {"q": "a b " * 300}, "Invalid request: a sentence of "),
         ("look", {"q": "A dog.", "target": "fr"}, "fr is not supported"),
         ("look", {}, "Invalid request: missing q parameter"),
+        ("look", {"beginning": [0], "q": "a"}, "Invalid request: beginning: no token of a"),
+        ("look", {"beginning": [10**9], "q": "a"}, "Invalid request: beginning: no token of a"),
+        ("look", {"beginning": [9] * 30, "q": "a"}, "Invalid request: prefix: 30 tokens"),
+        ("look", {"beginning": [-1], "q": "a"}, "Invalid request: beginning: "),
+        ("look", {"beginning": "a", "q": "a"}, "Invalid request: beginning: "),
         ("alternatives", {"q": ""}, "Invalid request: q is empty"),
         ("alternatives", {"q": "a b " * 500}, "Invalid request: q: "),
         ("alternatives", {"q": "a", "prefix": "b " * 50}, "Invalid request: prefix: "),
@@ -114,7 +132,7 @@ def test_what_cannot_be_done_is_said(
     client: httpx2.Client,
     error: Callable[[httpx2.Response], str],
     path: str,
-    asked: dict[str, str],
+    asked: dict[str, Any],
     message: str,
 ):
     import json

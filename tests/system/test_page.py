@@ -183,6 +183,33 @@ class TestTranslating:
         page.wait_for_selector(FRESH)
         assert page.locator("#translation").get_attribute("lang") == "en"
 
+    def test_the_language_is_detected_where_that_is_wanted(self, visit, server):
+        page = visit()
+        page.locator("#from").select_option("auto")
+        assert page.locator("#from option:checked").inner_text() == "Detect language"
+        assert page.locator("#to option").all_inner_texts() == ["German", "English"]
+        swap = page.get_by_role("button", name="Swap the languages")
+        assert not swap.is_visible()
+        page.get_by_role("tab", name="Embeddings").click()
+        page.locator("#embeddings").get_by_text("Write a sentence above").wait_for()
+        write(page)
+        assert page.locator("#from option:checked").inner_text() == "English (detected)"
+        assert page.locator("#text").get_attribute("lang") == "en"
+        assert shown(page) == "".join(server.ask("translate", q=TEXT)["sentences"][0]["target"])
+        settled(page).locator("canvas.cq-cloud").wait_for()
+        page.locator(WORDS).nth(1).click()
+        page.locator(".menu-item").first.wait_for()
+        page.keyboard.press("Escape")
+        page.locator("#text").fill("Der alte Mann macht die Tür auf.")
+        page.get_by_text("The text is in the target language already").wait_for()
+        assert page.locator("#from option:checked").inner_text() == "Detect language"
+        write(page)
+        swap.click()
+        assert (page.locator("#from").input_value(), page.locator("#to").input_value()) == (
+            "de",
+            "en",
+        )
+
     def test_an_over_long_text_is_refused_with_a_message(self, visit):
         page = write(visit())
         asked: list[str] = []
@@ -254,6 +281,24 @@ class TestWords:
         page.get_by_role("button", name="Back to the first").click()
         assert shown(page) == before
 
+    def test_the_views_show_the_wording_that_was_chosen(self, visit, server):
+        page = write(visit())
+        page.get_by_role("tab", name="Beam").click()
+        settled(page)
+        before = page.locator(".cq-tokens .cq-piece").all_inner_texts()
+        page.locator(WORDS).nth(2).click()
+        page.locator(".menu-item[aria-checked=false]").first.click()
+        chosen = shown(page)
+        page.locator("#beam .cq-outcome.cq-won .cq-text", has_text=chosen).wait_for()
+        assert page.locator(".cq-tokens .cq-piece").all_inner_texts() != before
+        page.get_by_role("tab", name="Attention").click()
+        words = settled(page).locator(".cq-lines text.cq-right:not(.cq-column)").all_text_contents()
+        assert "".join(words) == chosen.replace(" ", "")
+        page.get_by_role("button", name="Back to the first").click()
+        page.get_by_role("tab", name="Beam").click()
+        page.locator("#beam .cq-outcome.cq-won .cq-text", has_text=shown(page)).wait_for()
+        assert page.locator(".cq-tokens .cq-piece").all_inner_texts() == before
+
     def test_a_menu_is_left_by_escape(self, visit):
         page = write(visit())
         page.locator(WORDS).nth(1).click()
@@ -272,7 +317,7 @@ class TestViews:
                 ".cq-thumbnail canvas",
                 sum(len(x) + 1 for x in look["attention"]["cross"]),
             ),
-            "Beam": (".cq-beam g", len(look["beam"]["nodes"]) + len(look["beam"]["ends"])),
+            "Beam": (".cq-node, .cq-end", len(look["beam"]["nodes"]) + len(look["beam"]["ends"])),
             "Positions": ("figure canvas", 4),
             "Embeddings": ("canvas.cq-cloud", 1),
             "Training": ("polyline", 5),

@@ -1,5 +1,6 @@
 """All that can be seen of a model while it translates one sentence."""
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calque.config import CalqueError
+from calque.decoding.prefix import search_from
 from calque.inspection.attention import KINDS, by_heads, captured, kind_of, plain
 from calque.inspection.measures import Alignment, Head, align, measure
 from calque.inspection.pages import framed, page
@@ -126,11 +128,12 @@ class Look:
 
 
 @torch.inference_mode()
-def look(translator: Translator, line: str) -> Look:
+def look(translator: Translator, line: str, beginning: Sequence[int] = ()) -> Look:
     """The best translation of a line, and how the model comes to it.
 
-    It is the translation that `Translator.translate` gives. Raises CalqueError for a line of more
-    than LONGEST tokens.
+    It is the translation that `Translator.translate` gives; or, of those that begin with the tokens
+    of `beginning`, the best by a search in float32. Raises CalqueError for a line of more than
+    LONGEST tokens, and for a beginning that no translation has.
     """
     sides, config = translator.tokenizers, translator.model.config
     (ids,) = sides.source.encode([line])
@@ -138,7 +141,7 @@ def look(translator: Translator, line: str) -> Look:
         raise CalqueError(
             f"a sentence of {len(ids):,} tokens is too long to look at; at most {LONGEST}"
         )
-    found, tree = _traced(translator, line)
+    found, tree = _begun(translator, ids, beginning) if beginning else _traced(translator, line)
     tokens = found[0].hypothesis.tokens
     begin, end = sides.target.pieces([config.bos_id, config.eos_id])
     source, target = [*ids, config.eos_id], [*tokens, config.eos_id]
@@ -167,7 +170,28 @@ def _traced(translator: Translator, line: str) -> tuple[list[Translation], Tree]
     pieces = translator.tokenizers.target.pieces
     recorder = traced._searched = Recorder(translator._searched, pieces, translator.decoding)
     (found,) = traced.n_best([line])
-    return found, recorder.tree([translation.hypothesis for translation in found])
+    return found, _tree(recorder, found)
+
+
+def _begun(
+    translator: Translator, ids: Sequence[int], beginning: Sequence[int]
+) -> tuple[list[Translation], Tree]:
+    """As `_traced`, among the translations that begin as told."""
+    config, pieces = translator.model.config, translator.tokenizers.target.pieces
+    special = config.pad_id, config.bos_id, config.eos_id
+    for token in beginning:
+        if token in special or not 0 <= token < config.target_vocab_size:
+            raise CalqueError(f"beginning: no token of a translation has the id {token}")
+    recorder = Recorder(plain(translator.model), pieces, translator.decoding)
+    source = translator._source([ids])
+    prefix = torch.tensor([beginning], device=source.device)
+    (hypotheses,) = search_from(translator.search, recorder, source, prefix, translator.decoding)
+    found = translator._translations(hypotheses)
+    return found, _tree(recorder, found)
+
+
+def _tree(recorder: Recorder, found: Sequence[Translation]) -> Tree:
+    return recorder.tree([one.hypothesis for one in found], [one.text for one in found])
 
 
 def _pass(

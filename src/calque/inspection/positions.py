@@ -62,7 +62,10 @@ def _scores(model: Any, translator: Translator) -> Float[Tensor, "heads query ke
     tokens = ids[torch.linspace(0, len(ids) - 1, min(WORDS, len(ids))).long()]
     source = tokens[:, None].expand(-1, SCORED).contiguous()
     with scored(model) as calls:
-        model.encode(source.to(next(model.parameters()).device))
+        device = next(model.parameters()).device
+        # For positions that look at a tree: each word hangs on the one before.
+        chain = (torch.arange(SCORED, device=device) - 1).clamp(min=0).expand_as(source)
+        model.encode(source.to(device), chain)
     first = next((of[0] for name, of in calls.items() if name.startswith("encoder")), None)
     if first is None or first.shape[2:] != (SCORED, SCORED):
         return None

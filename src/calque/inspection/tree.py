@@ -37,6 +37,7 @@ class End:
 
     node: int
     """The prefix that was ended."""
+    text: str
     log_prob: float
     score: float
 
@@ -106,15 +107,15 @@ class Recorder:
         past.selected = None
         return logits
 
-    def tree(self, hypotheses: Sequence[Hypothesis]) -> Tree:
+    def tree(self, hypotheses: Sequence[Hypothesis], texts: Sequence[str]) -> Tree:
         """The prefixes that were tried, and where among them the hypotheses ended."""
         ends = []
-        for hypothesis in hypotheses if self.nodes else ():
+        for hypothesis, text in zip(hypotheses, texts, strict=True) if self.nodes else ():
             place: int | None = 0
             for token in hypothesis.tokens:
                 place = place if place is None else self.places.get((place, token))
             if place is not None:
-                ends.append(End(place, hypothesis.log_prob, hypothesis.score))
+                ends.append(End(place, text, hypothesis.log_prob, hypothesis.score))
         return Tree(self.nodes, ends)
 
     def _append(self, tokens: Int[Tensor, " rows"], selected: list[int]) -> None:

@@ -41,27 +41,7 @@ def routes(service: Service) -> APIRouter:
     )
     async def translate(request: Request) -> dict[str, Any]:
         """Translate a text, or several."""
-        asked = await read(request, Translate)
-        texts = [asked.q] if isinstance(asked.q, str) else asked.q
-        service.admit(asked.api_key, texts)
-        run, detected = service.choose(asked.source, asked.target, texts)
-        others: list[list[str]] = [[] for _ in texts]
-        if run is None:
-            translated = texts
-        elif asked.format == "html":
-            translated = await translate_documents(service.runs, run, texts)
-        else:
-            found = await translate_texts(run, texts)
-            translated = [one.text for one in found]
-            others = [one.alternatives(asked.alternatives) for one in found]
-        answer: dict[str, Any] = {"translatedText": translated}
-        if detected:
-            answer["detectedLanguage"] = [told(detected)] * len(texts)
-        if asked.alternatives:
-            answer["alternatives"] = others
-        if isinstance(asked.q, str):
-            return {key: values[0] for key, values in answer.items()}
-        return answer
+        return await _translated(service, await read(request, Translate))
 
     @router.post(
         "/detect",
@@ -83,20 +63,47 @@ def routes(service: Service) -> APIRouter:
     @router.get("/frontend/settings")
     async def settings() -> dict[str, Any]:
         """What a user interface has to know."""
-        first = next(iter(service.runs))
-        sides = {"source": first.source, "target": first.target}
-        return {
-            "apiKeys": service.keys.required,
-            "charLimit": service.limits.characters,
-            "filesTranslation": False,
-            "frontendTimeout": 500,
-            "keyRequired": service.keys.required,
-            "language": {s: {"code": code, "name": name_of(code)} for s, code in sides.items()},
-            "suggestions": False,
-            "supportedFilesFormat": [],
-        }
+        return _settings(service)
 
     return router
+
+
+async def _translated(service: Service, asked: Translate) -> dict[str, Any]:
+    texts = [asked.q] if isinstance(asked.q, str) else asked.q
+    service.admit(asked.api_key, texts)
+    run, detected = service.choose(asked.source, asked.target, texts)
+    others: list[list[str]] = [[] for _ in texts]
+    if run is None:
+        translated = texts
+    elif asked.format == "html":
+        translated = await translate_documents(service.runs, run, texts)
+    else:
+        found = await translate_texts(run, texts)
+        translated = [one.text for one in found]
+        others = [one.alternatives(asked.alternatives) for one in found]
+    answer: dict[str, Any] = {"translatedText": translated}
+    if detected:
+        answer["detectedLanguage"] = [told(detected)] * len(texts)
+    if asked.alternatives:
+        answer["alternatives"] = others
+    if isinstance(asked.q, str):
+        return {key: values[0] for key, values in answer.items()}
+    return answer
+
+
+def _settings(service: Service) -> dict[str, Any]:
+    first = next(iter(service.runs))
+    sides = {"source": first.source, "target": first.target}
+    return {
+        "apiKeys": service.keys.required,
+        "charLimit": service.limits.characters,
+        "filesTranslation": False,
+        "frontendTimeout": 500,
+        "keyRequired": service.keys.required,
+        "language": {s: {"code": code, "name": name_of(code)} for s, code in sides.items()},
+        "suggestions": False,
+        "supportedFilesFormat": [],
+    }
 
 
 def known_languages(runs: Runs) -> list[dict[str, Any]]:

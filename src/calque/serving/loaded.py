@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import exp, inf
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from calque.checkpoint import RunFolder
 from calque.config import CalqueError
@@ -37,6 +40,8 @@ class Alternative:
 
     probability: float
     """Of its first token."""
+    beginning: list[int]
+    """The tokens up to that one."""
     translation: Translation
 
 
@@ -74,48 +79,51 @@ class Loaded:
         )
 
     @torch.inference_mode()
-    def alternatives(self, line: str, beginning: str, number: int) -> list[Alternative]:
+    def alternatives(self, line: str, prefix: str, number: int) -> list[Alternative]:
         """Up to `number` translations that begin alike and then differ, likeliest first.
 
-        Each goes on with another token, if that leaves the beginning as it is: one that ends with
+        Each goes on with another token, if that leaves the prefix as it is: one that ends with
         a space is not made the first half of a word. Raises CalqueError where it is too long.
         """
-        translator = self.translator
-        (ids,), (prefix,) = (
-            tokenizer.encode([text])
-            for tokenizer, text in (
-                (translator.tokenizers.source, line),
-                (translator.tokenizers.target, beginning.rstrip()),
-            )
-        )
+        sides = self.translator.tokenizers
+        (ids,), (begun,) = sides.source.encode([line]), sides.target.encode([prefix.rstrip()])
         if len(ids) > self.max_length:
             raise CalqueError(f"q: {len(ids)} tokens, of at most {self.max_length} in a sentence")
-        eos_id = self.plain.config.eos_id
-        source = torch.tensor([[*ids, eos_id]], device=self._device)
-        start = torch.tensor([prefix], dtype=torch.long, device=self._device)
-        size = min(CANDIDATES, self.plain.config.target_vocab_size)
-        log_probs, tokens = (x[0] for x in likeliest_after(self.plain, source, start, size))
-        texts = translator.tokenizers.target.decode([[*prefix, t] for t in tokens.tolist()])
-        fits = [
-            i
-            for i, text in enumerate(texts)
-            if text.startswith(beginning) and tokens[i] != eos_id and log_probs[i] > -torch.inf
-        ][:number]
-        if not fits:
+        source = torch.tensor([[*ids, self.plain.config.eos_id]], device=self._device)
+        following = self._following(source, begun, prefix)[:number]
+        if not following:
             return []
-        prefixes = torch.cat([start.expand(len(fits), -1), tokens[fits, None]], dim=1)
+        beginnings = [[*begun, token] for token, _ in following]
         found = search_from(
-            translator.search,
+            self.translator.search,
             self.plain,
-            source.expand(len(fits), -1),
-            prefixes,
-            translator.decoding,
+            source.expand(len(beginnings), -1),
+            torch.tensor(beginnings, device=self._device),
+            self.translator.decoding,
         )
         best = [n_best[0] for n_best in found]
-        whole = translator.tokenizers.target.decode([one.tokens for one in best])
+        texts = sides.target.decode([one.tokens for one in best])
         return [
-            Alternative(float(log_probs[i].exp()), Translation(text, one.score, one))
-            for i, text, one in zip(fits, whole, best, strict=True)
+            Alternative(probability, beginning, Translation(text, one.score, one))
+            for (_, probability), beginning, text, one in zip(
+                following, beginnings, texts, best, strict=True
+            )
+        ]
+
+    def _following(
+        self, source: Int[Tensor, "batch source"], begun: list[int], prefix: str
+    ) -> list[tuple[int, float]]:
+        """Tokens that may follow some and leave their text as it is, with their probabilities."""
+        start = torch.tensor([begun], dtype=torch.long, device=self._device)
+        size = min(CANDIDATES, self.plain.config.target_vocab_size)
+        log_probs, tokens = (
+            found[0].tolist() for found in likeliest_after(self.plain, source, start, size)
+        )
+        texts = self.translator.tokenizers.target.decode([[*begun, token] for token in tokens])
+        return [
+            (token, exp(log_prob))
+            for token, log_prob, text in zip(tokens, log_probs, texts, strict=True)
+            if text.startswith(prefix) and token != self.plain.config.eos_id and log_prob > -inf
         ]
 
     @property
@@ -131,6 +139,11 @@ def load(path: Path, device: str) -> Loaded:
         raise CalqueError(
             f"{path}: its recipe names no languages; train with data.source_language and "
             "data.target_language"
+        )
+    if folder.recipe.model.needs_trees:
+        raise CalqueError(
+            f"{path}: its positions are structural: each sentence would have to come with its "
+            "dependency tree, which no request has; see calque translate --trees"
         )
     model = folder.load_model(attention_for(torch.device(device))).to(device).eval()
     translator = Translator(model, folder.tokenizers, folder.recipe.decoding)

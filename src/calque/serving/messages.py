@@ -77,6 +77,15 @@ class Beginning(Sentence):
     number: Annotated[int, Field(ge=1, le=10, description="How many")] = 5
 
 
+class Sight(Sentence):
+    """A sentence to look at, and the tokens that its translation begins with."""
+
+    beginning: Annotated[
+        list[Annotated[int, Field(ge=0)]],
+        Field(description="As an alternative has it; without, the model's own translation is seen"),
+    ] = Field(default_factory=list)
+
+
 class Error(BaseModel):
     """What an error is told by."""
 
@@ -123,6 +132,7 @@ class LinkedText(BaseModel):
 
 class Alternative(BaseModel):
     probability: Annotated[float, Field(description="Of the first token after the prefix")]
+    beginning: Annotated[list[int], Field(description="Its tokens up to that one, for a look")]
     sentence: LinkedSentence
 
 

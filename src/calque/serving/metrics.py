@@ -1,6 +1,7 @@
 """What the server counts, for Prometheus."""
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,42 +23,26 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "calque_requests", "Requests answered", ("path", "status"), registry=registry
-        )
-        self.seconds = Histogram(
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter("calque_requests", "Requests answered", ("path", "status"))
+        self.seconds = histogram(
             "calque_request_seconds",
             "From a request's first byte to its answer",
             ("path",),
             buckets=SECONDS,
-            registry=registry,
         )
-        self.batch_sentences = Histogram(
-            "calque_batch_sentences",
-            "Sentences of a batch",
-            PAIR,
-            buckets=SENTENCES,
-            registry=registry,
+        self.batch_sentences = histogram(
+            "calque_batch_sentences", "Sentences of a batch", PAIR, buckets=SENTENCES
         )
-        self.batch_seconds = Histogram(
-            "calque_batch_seconds",
-            "Translation of a batch",
-            PAIR,
-            buckets=SECONDS,
-            registry=registry,
+        self.batch_seconds = histogram(
+            "calque_batch_seconds", "Translation of a batch", PAIR, buckets=SECONDS
         )
-        self.sentences = Counter(
-            "calque_sentences", "Sentences translated", PAIR, registry=registry
+        self.sentences = counter("calque_sentences", "Sentences translated", PAIR)
+        self.tokens = counter(
+            "calque_tokens", "Tokens read and written, ends of sentences included", (*PAIR, "side")
         )
-        self.tokens = Counter(
-            "calque_tokens",
-            "Tokens read and written, ends of sentences included",
-            (*PAIR, "side"),
-            registry=registry,
-        )
-        self.swaps = Counter(
-            "calque_swaps", "Run folders loaded anew", (*PAIR, "outcome"), registry=registry
-        )
+        self.swaps = counter("calque_swaps", "Run folders loaded anew", (*PAIR, "outcome"))
         self._waiting = Gauge(
             "calque_waiting_sentences", "Sentences that wait for a batch", PAIR, registry=registry
         )

@@ -1,6 +1,7 @@
 """Endpoints of our own: sentences with their words, other ways to go on, and looks."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,7 +13,7 @@ from calque.serving import loaded as models
 from calque.serving.libretranslate import ERRORS, told
 from calque.serving.limits import Refused
 from calque.serving.loaded import Linked, Loaded
-from calque.serving.messages import Alternatives, Beginning, LinkedText, Sentence
+from calque.serving.messages import Alternatives, Beginning, LinkedText, Sentence, Sight
 from calque.serving.runs import Run
 from calque.serving.service import Service
 from calque.serving.translation import link, translate_texts
@@ -32,24 +33,7 @@ def routes(service: Service) -> APIRouter:
     )
     async def translate(asked: Sentence) -> dict[str, Any]:
         """Translate a text; each sentence with its words, and which of them belong together."""
-        service.admit(asked.api_key, [asked.q])
-        run, detected = service.choose(asked.source, asked.target, [asked.q])
-        run = _needed(run)
-        (found,) = await translate_texts(run, [asked.q])
-        before, *afters = list(found.cut.pieces(found.cut.sentences, run.target))[::2]
-        sentences = [
-            _told(linked, one.n_best[0].score) | {"after": after}
-            for linked, one, after in zip(
-                await link(service.runs, found), found.found, afters, strict=True
-            )
-        ]
-        return {
-            "source": run.source,
-            "target": run.target,
-            "before": before,
-            "sentences": sentences,
-            "detectedLanguage": told(detected) if detected else None,
-        }
+        return await _linked(service, asked)
 
     @router.post("/alternatives", response_model=Alternatives, responses=RESPONSES)
     async def alternatives(asked: Beginning) -> dict[str, Any]:
@@ -61,15 +45,32 @@ def routes(service: Service) -> APIRouter:
         return {"alternatives": found}
 
     @router.post("/look", response_class=Response, responses=RESPONSES)
-    async def look_at(asked: Sentence) -> Response:
+    async def look_at(asked: Sight) -> Response:
         """All that can be seen of the model while it translates a sentence."""
         run = _sentence(service, asked)
-        return Response(
-            await service.runs.consider(_look, run.loaded, asked.q),
-            media_type="application/json",
-        )
+        seen = await service.runs.consider(_look, run.loaded, asked.q, asked.beginning)
+        return Response(seen, media_type="application/json")
 
     return router
+
+
+async def _linked(service: Service, asked: Sentence) -> dict[str, Any]:
+    service.admit(asked.api_key, [asked.q])
+    run, detected = service.choose(asked.source, asked.target, [asked.q])
+    run = _needed(run)
+    (found,) = await translate_texts(run, [asked.q])
+    before, *afters = list(found.cut.pieces(found.cut.sentences, run.target))[::2]
+    linked = await link(service.runs, found)
+    return {
+        "source": run.source,
+        "target": run.target,
+        "before": before,
+        "sentences": [
+            _told(words, one.n_best[0].score) | {"after": after}
+            for words, one, after in zip(linked, found.found, afters, strict=True)
+        ],
+        "detectedLanguage": told(detected) if detected else None,
+    }
 
 
 def _sentence(service: Service, asked: Sentence, prefix: str = "") -> Run:
@@ -104,15 +105,16 @@ def _alternatives(loaded: Loaded, line: str, prefix: str, number: int) -> list[d
     return [
         {
             "probability": one.probability,
+            "beginning": one.beginning,
             "sentence": _told(loaded.link(line, one.translation), one.translation.score),
         }
         for one in found
     ]
 
 
-def _look(loaded: Loaded, line: str) -> bytes:
+def _look(loaded: Loaded, line: str, beginning: Sequence[int]) -> bytes:
     try:
-        seen = look(loaded.translator, line)
+        seen = look(loaded.translator, line, beginning)
     except CalqueError as error:
         raise Refused(400, f"Invalid request: {error}") from None
     return json.dumps(seen.to_json(), ensure_ascii=False, separators=(",", ":")).encode()

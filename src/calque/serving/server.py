@@ -10,7 +10,7 @@ import uvicorn
 
 from calque.config import CalqueError
 from calque.serving.app import Settings, create_app
-from calque.training.precision import forget_old_kernels
+from calque.training.memory import forget_old_kernels
 
 
 def serve(

@@ -2,88 +2,90 @@
 
 import { element, number, svg } from "./dom.js";
 
-const [STEP, ROW] = [116, 46]; // pixels from prefix to prefix, and from rank to rank
-const [WIDTH, HEIGHT] = [92, 34];
-const [LEFT, TOP] = [8, 30];
+const [NODE, END, GAP] = [38, 24, 26]; // pixels: a prefix, what ended below it, and the room to the next step
 
-/** Prefixes by step and rank; those that led nowhere are grey. Below, the hypotheses that ended. */
+/** Prefixes by step and rank, those that led nowhere grey; beside them the hypotheses that ended. */
 export function beamView(seen, root) {
   const { nodes, ends } = seen.beam;
   if (!nodes.length) {
     root.replaceChildren(element("p", { class: "cq-none" }, "This translation was not searched for token by token."));
     return;
   }
-  const width = 1 + Math.max(...nodes.map((node) => node.rank));
-  const steps = 1 + Math.max(...nodes.map((node) => node.step), ...ends.map((end) => nodes[end.node].step + 1));
-  const size = { width: LEFT * 2 + STEP * steps, height: TOP + ROW * (width + ends.length) + 16 };
-  const picture = svg("svg", { class: "cq-beam", role: "group", "aria-label": "Tree of prefixes", ...size, viewBox: `0 0 ${size.width} ${size.height}` });
-  const placed = nodes.map((node) => ({ x: LEFT + STEP * node.step, y: TOP + ROW * node.rank }));
+  const { columns, height, places } = layout(nodes, ends);
+  const edges = nodes.map(({ parent, won }, i) => parent !== null && edge(places[parent], places[i], won));
+  const boxes = nodes.map((node, i) => box(node, places[i], columns, {
+    pointerenter: () => focus(i, told(nodes, i)),
+    pointerleave: () => focus(null),
+  }));
+  ends.forEach((end, rank) =>
+    boxes[end.node].append(element("div", { class: `cq-end ${rank ? "" : "cq-won"}` }, `${place(rank)} ${number(end.score)}`)));
+  const outcomes = ends.map((end, rank) => {
+    const say = () => focus(end.node, `${place(rank)} score ${number(end.score)}, log-probability ${number(end.log_prob)}`);
+    return element("li", {}, element("button", {
+      type: "button", class: `cq-outcome ${rank ? "" : "cq-won"}`,
+      pointerenter: say, focus: say, pointerleave: () => focus(null), blur: () => focus(null),
+    }, element("span", {}, place(rank)), element("span", { class: "cq-text" }, end.text), element("span", {}, number(end.score))));
+  });
   const readout = element("p", { class: "cq-readout", "aria-live": "polite" });
-  const marks = nodes.map(() => []);
-
-  nodes.forEach((node, i) => {
-    if (node.parent !== null) marks[i].push(edge(placed[node.parent], placed[i], node.won ? "cq-won" : "cq-lost"));
-  });
-  ends.forEach((end, rank) => {
-    const at = { x: placed[end.node].x + STEP, y: TOP + ROW * (width + rank) + 12 };
-    const kind = rank ? "cq-ended" : "cq-won";
-    const say = () => focus(end.node, `${rank + 1}. ${prefix(nodes, end.node)}: score ${number(end.score)}, log-probability ${number(end.log_prob)}`);
-    picture.append(
-      edge(placed[end.node], at, kind),
-      box(at, [rank ? `${rank + 1}.` : "1. \u2713", number(end.score)], `cq-end ${kind}`, {
-        tabindex: "0",
-        role: "button",
-        "aria-label": `hypothesis ${rank + 1}: ${prefix(nodes, end.node)}, score ${number(end.score)}`,
-        pointerenter: say,
-        focus: say,
-        pointerleave: () => focus(null),
-        blur: () => focus(null),
-      }),
-    );
-  });
-  nodes.forEach((node, i) => {
-    const say = () => focus(i, `${prefix(nodes, i)}: log-probability ${number(node.log_prob)}, score so far ${number(node.score)}, rank ${node.rank + 1}`);
-    marks[i].push(
-      box(placed[i], [node.piece, node.step ? number(node.log_prob) : "begin"], node.won ? "cq-won" : "cq-lost", {
-        pointerenter: say,
-        pointerleave: () => focus(null),
-      }),
-    );
-  });
-  function focus(node, text = `${nodes.length - 1} prefixes tried, ${ends.length} hypotheses ended. Numbers are log-probabilities; below, scores.`) {
+  function focus(node, text = `${nodes.length - 1} prefixes tried, ${ends.length} hypotheses ended. In the tree are log-probabilities, and below a prefix that ended its score.`) {
     readout.textContent = text;
-    const path = new Set();
-    for (let at = node; at !== null && at !== undefined; at = nodes[at].parent) path.add(at);
-    marks.forEach((of, i) => of.forEach((mark) => mark.classList.toggle("cq-on", path.has(i))));
+    const path = new Set(node === null ? [] : pathTo(nodes, node));
+    boxes.forEach((mark, i) => mark.classList.toggle("cq-on", path.has(i)));
+    edges.forEach((mark, i) => mark && mark.classList.toggle("cq-on", path.has(i)));
   }
-  picture.append(
-    svg("text", { class: "cq-tick", x: LEFT, y: 14 }, "step 0"),
-    ...Array.from({ length: steps - 1 }, (_, i) => svg("text", { class: "cq-tick", x: LEFT + STEP * (i + 1), y: 14 }, i + 1)),
-    ...marks.flat().sort((a, b) => Number(a.tagName === "g") - Number(b.tagName === "g")),
-  );
+  // As wide as there is room: only heights are in pixels.
+  const lines = svg("svg", { viewBox: `0 0 ${columns} ${height}`, height, preserveAspectRatio: "none", "aria-hidden": "true" },
+    edges.filter(Boolean).sort((a, b) => a.matches(".cq-won") - b.matches(".cq-won")));
+  const tree = element("div", { class: "cq-tree", style: `--cq-columns: ${columns}; height: ${height}px` }, lines, boxes);
   focus(null);
-  root.replaceChildren(readout,
-    element("div", { class: "cq-scroll", tabindex: "0", role: "region", "aria-label": "Beam" }, picture));
+  root.replaceChildren(readout, element("div", { class: "cq-beam" },
+    element("ol", { class: "cq-outcomes", "aria-label": "Hypotheses that ended, with their scores" }, outcomes),
+    element("div", { class: "cq-scroll", tabindex: "0", role: "region", "aria-label": "Tree of prefixes" }, tree)));
 }
 
-function edge(from, to, kind) {
-  const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
-  const middle = (x1 + x2) / 2;
-  return svg("path", { class: kind, d: `M${x1},${y1} C${middle},${y1} ${middle},${y2} ${x2},${y2}` });
+/** Where each prefix stands: x in columns, each row in the middle; top and bottom in pixels. */
+function layout(nodes, ends) {
+  const widths = [];
+  for (const { step } of nodes) widths[step] = (widths[step] ?? 0) + 1;
+  const ended = new Set(ends.map((end) => end.node));
+  const endedAt = new Set(ends.map((end) => nodes[end.node].step));
+  const tops = [0];
+  widths.forEach((_, step) => tops.push(tops[step] + NODE + GAP + (endedAt.has(step) ? END : 0)));
+  const columns = Math.max(...widths);
+  const places = nodes.map(({ step, rank }, i) => ({
+    x: (columns - widths[step]) / 2 + rank,
+    top: tops[step],
+    bottom: tops[step] + NODE + (ended.has(i) ? END : 0),
+  }));
+  return { columns, places, height: tops.at(-1) - GAP };
 }
 
-function box({ x, y }, [above, below], kind, attributes) {
-  const text = above.length > 11 ? `${above.slice(0, 10)}\u2026` : above;
-  return svg("g", { class: kind, ...attributes },
-    svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 7 }),
-    svg("text", { class: "cq-piece", x: x + WIDTH / 2, y: y + 14 }, text),
-    svg("text", { class: "cq-value", x: x + WIDTH / 2, y: y + 27 }, below),
-  );
+function edge(from, to, won) {
+  const [x1, x2, middle] = [from.x + 0.5, to.x + 0.5, (from.bottom + to.top) / 2];
+  return svg("path", { class: won ? "cq-won" : "cq-lost", d: `M${x1},${from.bottom} C${x1},${middle} ${x2},${middle} ${x2},${to.top}` });
 }
 
-/** The pieces from the beginning to a node, as text. */
-function prefix(nodes, node) {
-  const pieces = [];
-  for (let at = node; nodes[at].parent !== null; at = nodes[at].parent) pieces.unshift(nodes[at].piece);
-  return pieces.join(" ") || "(nothing yet)";
+function box({ piece, parent, log_prob: logProb, won }, { x, top }, columns, listeners) {
+  return element("div", { class: `cq-node ${won ? "cq-won" : "cq-lost"}`, style: `left: ${(100 * x) / columns}%; top: ${top}px`, ...listeners },
+    element("div", { class: "cq-box" },
+      element("span", { class: "cq-piece", title: piece }, piece),
+      element("span", { class: "cq-value" }, parent === null ? "begin" : number(logProb))));
+}
+
+function place(rank) {
+  return rank ? `${rank + 1}.` : "1. \u2713";
+}
+
+/** A prefix in words. */
+function told(nodes, i) {
+  const { log_prob: logProb, score, rank } = nodes[i];
+  const pieces = pathTo(nodes, i).slice(1).map((node) => nodes[node].piece);
+  return `${pieces.join(" ") || "(nothing yet)"}: log-probability ${number(logProb)}, score so far ${number(score)}, rank ${rank + 1}`;
+}
+
+/** The nodes from the beginning to one. */
+function pathTo(nodes, node) {
+  const path = [];
+  for (let at = node; at !== null; at = nodes[at].parent) path.unshift(at);
+  return path;
 }

@@ -42,7 +42,7 @@ export function headsView(seen, root) {
   }
   draw(seen.heads);
   root.replaceChildren(
-    element("div", { class: "cq-scroll cq-table", tabindex: "0", role: "region", "aria-label": "Heads" },
+    element("div", { class: "cq-scroll cq-table", tabindex: "0", role: "region", "aria-label": "Table of heads" },
       element("table", {}, element("thead", {}, element("tr", {}, heads)), body)),
   );
 }

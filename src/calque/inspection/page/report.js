@@ -15,7 +15,7 @@ const SECTIONS = [
   ["source", "Alignment", "Words of the translation and the source words they attend to, read from cross-attention.", alignmentView],
   ["source", "Attention", "Every head of every layer: rows look at columns. Click one to enlarge it.", attentionView],
   ["source", "Heads", "How spread out each head looks, and how far. Sort by a column, or click a row.", headsView],
-  ["source", "Beam", "What the search tried, step by step, the likeliest on top. Grey came to nothing.", beamView],
+  ["source", "Beam", "What the search tried: each row is one token longer, its likeliest prefix on the left. Grey came to nothing.", beamView],
   ["positions", "Positions", "How the model knows where a token stands. Teal is positive, rust negative.", positionsView],
   ["embeddings", "Embeddings", "The vocabulary in the plane of its first two principal components.", embeddingsView],
   ["training", "Training", "What was recorded while the model trained.", trainingView],

@@ -41,7 +41,7 @@ function note(text) {
   return element("div", { class: "menu-note", role: "menuitem", "aria-disabled": "true", tabindex: "-1" }, text);
 }
 
-function item({ probability, sentence }, { prefix, current, pick }) {
+function item({ probability, beginning, sentence }, { prefix, current, pick }) {
   const rest = sentence.target.join("").slice(prefix.length);
   const [first] = rest.match(/^\s*\S+/) ?? [rest];
   return element("button", {
@@ -50,7 +50,7 @@ function item({ probability, sentence }, { prefix, current, pick }) {
     role: "menuitemradio",
     "aria-checked": String(prefix + rest === current),
     tabindex: "-1",
-    click: () => pick(sentence),
+    click: () => pick({ ...sentence, beginning }),
   },
     element("span", { class: "menu-rest" }, element("b", {}, first), rest.slice(first.length)),
     element("span", { class: "menu-share" }, share(probability)),

@@ -2,6 +2,7 @@
 
 import { offer } from "./alternatives.js";
 import { Refusal } from "./api.js";
+import { AUTO } from "./languages.js";
 import { placeOf, tintBoth, Words } from "./words.js";
 
 const TYPING = 250; // milliseconds of rest after which a text is translated
@@ -9,8 +10,9 @@ const LOOKING = 350; // and after its translation, for the views
 const NOTHING = { before: "", sentences: [] };
 
 export class Desk {
-  constructor(server, views, by) {
-    Object.assign(this, { server, views, by, limit: Infinity, answer: NOTHING, first: NOTHING });
+  /** `detected` is told the language that an answer was made from. */
+  constructor(server, views, by, detected) {
+    Object.assign(this, { server, views, by, detected, limit: Infinity, answer: NOTHING, first: NOTHING });
     this.sides = {
       source: new Words(by("mirror"), "source"),
       target: new Words(by("translation"), "target"),
@@ -30,9 +32,9 @@ export class Desk {
   /** Translate between these languages from now on. */
   use(pair) {
     this.pair = pair;
-    this.by("text").lang = this.by("mirror").lang = pair.source;
     this.by("translation").lang = pair.target;
-    this.views.update({ pair, sentences: [], at: 0 });
+    this.take(NOTHING, NOTHING);
+    this.views.update({ pair: this.model, sentences: [], at: 0 });
     this.typed(0);
   }
 
@@ -41,6 +43,12 @@ export class Desk {
     this.by("text").value = text;
     this.by("text").focus();
     this.typed(0);
+  }
+
+  /** The languages of the model that answers; null as long as one is to be detected. */
+  get model() {
+    const { source, target } = { ...this.pair, ...this.answer };
+    return !source || source === AUTO ? null : { source, target };
   }
 
   get translated() {
@@ -74,8 +82,10 @@ export class Desk {
       const answer = await this.server.ask("v1/translate", { q: text, ...this.pair }, signal);
       if (!signal.aborted) this.take(answer, answer);
     } catch (error) {
-      if (error instanceof Refusal) this.refuse(error.message);
-      else if (error.name !== "AbortError") throw error;
+      if (error.name === "AbortError") return;
+      if (!(error instanceof Refusal)) throw error;
+      this.refuse(error.message);
+      this.detected(null);
     }
   }
 
@@ -84,6 +94,8 @@ export class Desk {
     Object.assign(this, { answer, first });
     const target = this.by("translation");
     target.classList.remove("stale");
+    this.by("text").lang = this.by("mirror").lang = this.model?.source ?? "";
+    this.detected(answer.source ?? null);
     this.sides.source.draw(inText(this.by("text").value, answer));
     this.sides.target.draw(answer, (sentence, place) => ({
       role: "button",
@@ -95,8 +107,8 @@ export class Desk {
     this.by("undo").hidden = answer === first;
     this.by("told").textContent = "";
     clearTimeout(this.looking);
-    const sentences = answer.sentences.map(({ source }) => source.join(""));
-    this.looking = setTimeout(() => this.views.update({ sentences }), sentences.length ? LOOKING : 0);
+    const sentences = answer.sentences.map(({ source, beginning }) => ({ q: source.join(""), beginning }));
+    this.looking = setTimeout(() => this.views.update({ pair: this.model, sentences }), sentences.length ? LOOKING : 0);
   }
 
   tint(side, at) {
@@ -144,14 +156,14 @@ export class Desk {
   reword(word) {
     if (this.by("translation").classList.contains("stale")) return;
     const { sentence, place } = placeOf(word);
-    const { answer, pair } = this;
+    const { answer, model } = this;
     const { source, target } = answer.sentences[sentence];
     const prefix = target.slice(0, place).join("");
     offer({
       word,
       prefix,
       current: target.join(""),
-      find: (signal) => this.server.ask("v1/alternatives", { ...pair, q: source.join(""), prefix }, signal),
+      find: (signal) => this.server.ask("v1/alternatives", { ...model, q: source.join(""), prefix }, signal),
       pick: (chosen) => {
         if (this.answer !== answer) return; // typed on meanwhile
         const sentences = answer.sentences.with(sentence, { ...answer.sentences[sentence], ...chosen });

@@ -2,6 +2,8 @@
 
 import { element } from "./look/dom.js";
 
+export const AUTO = "auto";
+
 /** Two selections; `use` is called with {source, target} whenever that changes. */
 export class Languages {
   constructor(by, use) {
@@ -14,14 +16,30 @@ export class Languages {
 
   /** Offer what is served, and begin with the server's first pair. */
   fill(known, { source, target }) {
-    this.known = new Map(known.map((language) => [language.code, language]));
-    options(this.from, known.filter((language) => language.targets.length));
+    const sources = known.filter((language) => language.targets.length);
+    const targets = known.map(({ code }) => code).filter((code) => sources.some((from) => from.targets.includes(code)));
+    const auto = { code: AUTO, name: "Detect language", targets };
+    this.known = new Map([auto, ...known].map((language) => [language.code, language]));
+    options(this.from, sources.length > 1 ? [auto, ...sources] : sources); // of one, there is nothing to detect
     this.choose(source.code, target.code);
   }
 
   /** The other way round. */
   swap() {
-    this.choose(this.to.value, this.from.value);
+    this.choose(this.to.value, this.source);
+  }
+
+  /** Tell which language a text was found to be in, where that is wanted; null: none. */
+  detected(code) {
+    if (this.from.value !== AUTO) return;
+    this.found = code;
+    const { name } = this.known.get(code ?? AUTO);
+    this.from.selectedOptions[0].textContent = code ? `${name} (detected)` : name;
+    this.offerSwap();
+  }
+
+  get source() {
+    return this.from.value === AUTO ? this.found : this.from.value;
   }
 
   choose(source, target) {
@@ -34,8 +52,13 @@ export class Languages {
     const { targets } = this.known.get(this.from.value);
     options(this.to, targets.map((code) => this.known.get(code)));
     this.to.value = targets.includes(target) ? target : targets[0];
-    this.swapper.hidden = !this.known.get(this.to.value).targets.includes(this.from.value);
+    this.detected(null);
+    this.offerSwap();
     this.use({ source: this.from.value, target: this.to.value });
+  }
+
+  offerSwap() {
+    this.swapper.hidden = !this.known.get(this.to.value).targets.includes(this.source);
   }
 }
 

@@ -30,7 +30,7 @@ function wantKey(message) {
 
 const server = new Server({ notice, wantKey });
 const views = new Views(server, by("tabs"), by("panels"));
-const desk = new Desk(server, views, by);
+const desk = new Desk(server, views, by, (code) => languages.detected(code));
 const languages = new Languages(by, (pair) => desk.use(pair));
 by("swap").addEventListener("click", () => {
   const text = desk.translated;

@@ -18,7 +18,7 @@ const TABS = [
     ["Their habits", "How spread out each head looks, and how far. Sort by a column, or click a row.", headsView],
   ] },
   { id: "beam", name: "Beam", of: "look", parts: [
-    ["What the search tried", "Prefixes step by step, the likeliest on top. Grey came to nothing.", beamView],
+    ["What the search tried", "Each row is one token longer, its likeliest prefix on the left. Grey came to nothing.", beamView],
     ["How sure it was", "Each token\u2019s probability, given all before it, and the likeliest others in its place.", tokensView],
   ] },
   { id: "positions", name: "Positions", of: "positions", parts: [
@@ -58,13 +58,12 @@ export class Views {
     this.controller = new AbortController();
     const { signal } = this.controller;
     const [{ of }, panel, { pair, sentences, at }] = [TABS[place], this.panels[place], this.state];
-    if (!pair) return;
-    if (of === "look" && !sentences.length) {
+    if (!pair || (of === "look" && !sentences.length)) {
       this.drawn[place] = null;
       panel.replaceChildren(element("p", { class: "cq-none" }, "Write a sentence above: here is what the model does with it."));
       return;
     }
-    const message = of === "look" ? { ...pair, q: sentences[at] } : pair;
+    const message = of === "look" ? { ...pair, ...sentences[at] } : pair;
     const question = JSON.stringify([of, message, sentences.length, at]);
     if (this.drawn[place] === question) return panel.removeAttribute("aria-busy");
     panel.setAttribute("aria-busy", "true");
@@ -113,7 +112,7 @@ export class Views {
       step("\u2190", "Previous sentence", at - 1),
       step("\u2192", "Next sentence", at + 1),
       element("span", { class: "stepper-place" }, `${at + 1} of ${sentences.length}`),
-      element("span", { class: "stepper-text" }, sentences[at]))];
+      element("span", { class: "stepper-text" }, sentences[at].q))];
   }
 
   async step(label, to) {
