@@ -24,8 +24,8 @@ from calque.models.build import ModelConfig, attention_for, build
 from calque.models.transformer import Transformer
 from calque.recipe import PRESETS, TrainingConfig
 from calque.text.batching import Batch
+from calque.training.memory import forget_old_kernels, keep_freed_memory
 from calque.training.optimizer import BETAS, EPSILON, set_learning_rate
-from calque.training.precision import forget_old_kernels
 from calque.training.schedule import SCHEDULES
 
 MULTIPLE = 16
@@ -79,6 +79,7 @@ class Calque:
 
     def __init__(self, setting: Setting, precision: str) -> None:
         forget_old_kernels()
+        keep_freed_memory()
         self.device, self.held = setting.device, _held(setting.device)
         model = setting.new_model()
         config = replace(setting.training, precision=precision)

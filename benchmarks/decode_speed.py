@@ -4,9 +4,9 @@
     python benchmarks/decode_speed.py --train-minutes 4
 
 All translate the same lines by the same weights, from text to text: calque from the run, the
-others from its exports. Each contender starts a fresh process in each round and warms up on a few
+others from its exports. Each contender starts a fresh process in each round and warms up on some
 of the lines, so that kernels are made for other shapes as they are when a file is translated; the
-rounds alternate.
+rounds alternate. What a contender does once, as to start workers, is no part of what is timed.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from report import Row, add_options, add_pair, grouped, publish, ratio, require
 from rich.console import Console
 
 from calque.checkpoint import RunFolder
+from calque.cli.workers import ParallelTranslator
 from calque.evaluation.metrics import bleu
 from calque.recipe import make_recipe
 from calque.training.loop import train
@@ -36,7 +37,7 @@ from calque.translator import Translator
 
 BATCH = 64  # lines, for transformers
 CTRANSLATE2_BATCH = 32  # lines; budgets of 1,024 to 4,096 tokens were slower
-WARM_UP = 64  # lines
+WARM_UP = 320  # lines for each thread: more than a batch of calque's
 Translate = Callable[[list[str]], list[str]]
 
 
@@ -93,12 +94,18 @@ def _clocked(translate: Translate, lines: list[str]) -> tuple[float, list[str]]:
     return time.perf_counter() - start, texts
 
 
-def calque(models: Models, beam: int, precision: str = "auto") -> Translate:
-    """Our own engine."""
+def calque(models: Models, beam: int, precision: str = "auto", workers: int = 1) -> Translate:
+    """Our own engine: all threads on one batch, or workers with one thread each."""
     translator = Translator.load(models.run)
     search = {"search": "greedy"} if beam == 1 else {"search": "beam", "beam_size": beam}
     decoding = replace(translator.decoding, precision=precision, **search)
-    return Translator(translator.model, translator.tokenizers, decoding).translate
+    translator = translator.searching(decoding)
+    if workers == 1:
+        return translator.translate
+    parallel = ParallelTranslator(translator, workers)
+    parallel.start()
+    parallel.wait_until_ready()
+    return lambda lines: [best.text for best, *_ in parallel.n_best(lines)]
 
 
 def transformers(models: Models, beam: int) -> Translate:
@@ -170,15 +177,15 @@ MAKERS: dict[str, Callable[[Models, int], Translate]] = {
     PEER_FLOAT32: ctranslate2,
     "CTranslate2 int8": partial(ctranslate2, export="int8"),
 }
-"""One more is added where there are several threads."""
+"""Where there are several threads, two more have a worker for each."""
 
 
 def measure_all(models: Models, task: Task, rounds: int) -> dict[str, list[dict[int, Translated]]]:
     """By contender and round, what came of each beam."""
     makers = dict(MAKERS)
     if (threads := torch.get_num_threads()) > 1:
-        name = f"CTranslate2 float32, {threads} workers"
-        makers[name] = partial(ctranslate2, workers=threads)
+        makers[f"{OURS}, {threads} workers"] = partial(calque, workers=threads)
+        makers[f"{PEER_FLOAT32}, {threads} workers"] = partial(ctranslate2, workers=threads)
     results: dict[str, list[dict[int, Translated]]] = {name: [] for name in makers}
     with Console(stderr=True).status("starting") as status:
         for number in range(rounds):
@@ -267,7 +274,8 @@ def main() -> None:
         file.read_text("utf-8").removesuffix("\n").split("\n")[: options.lines]
         for file in options.test
     )
-    task = Task(lines, lines[-WARM_UP:], lines[: options.single], (options.beam, 1))
+    warm_up = lines[-WARM_UP * torch.get_num_threads() :]
+    task = Task(lines, warm_up, lines[: options.single], (options.beam, 1))
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or Path(folder) / "run"
         if not options.run:

@@ -1,7 +1,9 @@
 """Shapes are checked at run time in every test; real data is found where it is."""
 
 import os
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -45,6 +47,36 @@ def private_cache(
 ) -> None:
     """Tests neither read nor fill the user's cache of tokenised corpora."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def random_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources that come without a tree get one, where positions look at it: the same in each test.
+
+    What stands at a place does not depend on the length of a source, but for its end.
+    """
+    from torch import Tensor, arange, tensor, where
+
+    from calque.models.parts import structural_positions as parts  # after the hook above
+
+    generator = random.Random(5)
+    tree = [0]
+    for place in range(1, 1100):
+        before = [p for p in range(max(0, place - 9), place) if tree[p] >= 0]
+        tree.append(generator.choice([*before, -1]))
+
+    def of(ids: Tensor) -> Tensor:
+        place = arange(ids.size(1), device=ids.device)
+        last = (ids != 0).sum(dim=1, keepdim=True) - 1
+        drawn = where(place < last, tensor(tree[: len(place)], device=ids.device), -1)
+        return where(place == last, place, drawn)
+
+    for kind in (parts.StructuralPositions, parts.StructuralRelativePositions):
+
+        def source(self: Any, ids: Tensor, given: Any = None, plain: Any = kind.source) -> Tensor:
+            return plain(self, ids, of(ids) if given is None else given)
+
+        monkeypatch.setattr(kind, "source", source)
 
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -35,7 +35,7 @@ FILES = ["recipe.toml", "tokenizer/source.json", "preparation.json", "model.safe
 
 def recipe(**model):
     sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 8, "d_ff": 8}
-    corpus = {"source": "a", "target": "b"}
+    corpus = {"source": "a", "target": "b", "trees": "c"}
     return make_recipe(
         {
             "data": {"train": [corpus], "valid": [corpus]},

@@ -149,7 +149,8 @@ def test_no_text_may_be_longer_than_learned_positions_reach(section: str) -> Non
 @pytest.mark.parametrize("slot", SLOTS)
 def test_every_part_can_be_asked_for(slot: str) -> None:
     for name in SLOTS[slot]:
-        assert getattr(recipe(model={slot: name}).model, slot) == name
+        data = FILES | {"parser": "spacy:en"}  # some positions need trees
+        assert getattr(recipe(data=data, model={slot: name}).model, slot) == name
     message = refusal(model={slot: "nothing"})
     assert [name for name in (slot, *SLOTS[slot]) if name not in message] == []
 
@@ -413,3 +414,30 @@ def test_differences_are_named() -> None:
     )
     assert sorted(differences(old, new)) == ["data.test", "training.patience", "training.seed"]
     assert sorted(differences(new, old)) == sorted(differences(old, new))
+
+
+# Trees
+
+
+TREES = {"source": "a.en", "target": "a.de", "trees": "a.conllu"}
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_structural_positions_need_the_trees_of_every_corpus(split: str) -> None:
+    model = {"positions": "structural"}
+    data: dict[str, Any] = {s: [TREES, TREES] for s in ("train", "valid", "test")}
+    assert recipe(data=data, model=model).data.test[1].trees == "a.conllu"
+    data[split] = [TREES, {key: TREES[key] for key in ("source", "target")}]
+    told = rf"r.toml.data.{split}\[1\].trees: missing; structural positions need"
+    with pytest.raises(CalqueError, match=told):
+        recipe(data=data, model=model)
+    assert recipe(data=data).model.positions == "sinusoidal"
+    assert recipe(data=data | {"parser": "stanza:en"}, model=model).data.parser == "stanza:en"
+    with pytest.raises(CalqueError, match=r"data\.parser: no 'stansa'; did you mean 'stanza'"):
+        recipe(data=data | {"parser": "stansa:en"}, model=model)
+
+
+def test_trees_and_subword_sampling_do_not_go_together() -> None:
+    data = {"train": TREES, "valid": TREES}
+    with pytest.raises(CalqueError, match=r"tokenizer\.sampling: trees are laid over the usual"):
+        recipe(data=data, model={"positions": "structural_relative"}, tokenizer={"sampling": 0.1})

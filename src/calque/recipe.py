@@ -14,6 +14,7 @@ from calque.decoding.hypothesis import NORMALISATIONS
 from calque.models.build import FAMILIES, AnyModelConfig, ModelConfig
 from calque.models.transformer import TransformerSizes
 from calque.text.data import DataConfig
+from calque.text.parsers import PARSERS
 from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
 
@@ -30,7 +31,7 @@ class TrainingConfig:
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     """Stop after so many minutes of training, if max_steps has not come before."""
     batch_tokens: Positive = 4096
-    """Longest of source and target, times rows, padding counted: per process and micro-batch."""
+    """Longest of source and target, times rows, padding counted: per micro-batch, and GPU."""
     accumulation: Positive = 1
     """Micro-batches to one step of the optimizer."""
     validate_every: Positive = 1000
@@ -249,6 +250,8 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
             f"{where}.tokenizer.sampling: {recipe.tokenizer.kind} has no subword sampling; "
             "set it to 0, or tokenizer.kind to bpe or unigram"
         )
+    if recipe.model.needs_trees:
+        _check_trees(recipe, where)
     if recipe.training.schedule != "paper" and recipe.training.learning_rate > HIGHEST_PEAK:
         raise CalqueError(
             f"{where}.training.learning_rate: {recipe.training.learning_rate:g} is a factor for "
@@ -277,4 +280,21 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
         raise CalqueError(
             f"{where}.training.freeze_embeddings: there is nothing to keep as it is without "
             "training.embeddings"
+        )
+
+
+def _check_trees(recipe: Recipe, where: str) -> None:
+    """Raise CalqueError unless all corpora get the trees that structural positions need."""
+    if parser := recipe.data.parser:
+        choose(f"{where}.data.parser", parser.partition(":")[0], PARSERS)
+    for split in ("train", "valid", "test"):
+        for number, corpus in enumerate(getattr(recipe.data, split)):
+            if not (corpus.trees or parser):
+                raise CalqueError(
+                    f"{where}.data.{split}[{number}].trees: missing; structural positions need "
+                    "each source's dependency tree, in CoNLL-U or from data.parser"
+                )
+    if recipe.tokenizer.sampling:
+        raise CalqueError(
+            f"{where}.tokenizer.sampling: trees are laid over the usual tokens; set it to 0"
         )

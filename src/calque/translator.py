@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
@@ -16,10 +16,15 @@ from calque.config import choose, parse
 from calque.decoding import SEARCHES
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import Hypothesis
+from calque.decoding.parsed import Parsed
 from calque.models.build import Model, attention_for
 from calque.models.fast_decoding import FastTransformer
+from calque.models.parts.structural_positions import needs_trees
 from calque.models.precision import products, uses_bf16
+from calque.text.batching import pad_trees
+from calque.text.parsers import Parser
 from calque.text.tokenizers.pair import Tokenizers
+from calque.text.trees import token_trees
 
 if TYPE_CHECKING:
     import calque.inspection
@@ -45,13 +50,22 @@ EMPTY = Translation("", 0.0, Hypothesis((), 0.0, 0.0, ()))
 class Translator:
     """A model, its tokenizers and a way of decoding; translates lines of text."""
 
-    def __init__(self, model: Model, tokenizers: Tokenizers, decoding: DecodingConfig) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizers: Tokenizers,
+        decoding: DecodingConfig,
+        parser: str | None = None,
+    ) -> None:
         self.model = model
         self.tokenizers = tokenizers
         self.decoding = decoding
         self.search = choose("decoding.search", decoding.search, SEARCHES)
         device = next(model.parameters()).device
         self._bf16 = device.type == "cpu" and uses_bf16(decoding.precision, device)
+        self.parser = Parser(parser) if parser and needs_trees(model) else None
+        """Makes the trees of lines that come without."""
+        self._needs_trees = needs_trees(model)
         self._searched = FastTransformer(model) if FastTransformer.can_take(model) else model
 
     @classmethod
@@ -62,7 +76,8 @@ class Translator:
         """
         folder = RunFolder(Path(run))
         model = folder.load_model(attention_for(torch.device(device))).to(device).eval()
-        return cls(model, folder.tokenizers, folder.recipe.decoding)
+        recipe = folder.recipe
+        return cls(model, folder.tokenizers, recipe.decoding, recipe.data.parser)
 
     def with_decoding(
         self, *, beam_size: int | None = None, length_penalty: float | None = None
@@ -74,26 +89,41 @@ class Translator:
         given = {"beam_size": beam_size, "length_penalty": length_penalty}
         changes = {name: value for name, value in given.items() if value is not None}
         decoding = parse(DecodingConfig, {**asdict(self.decoding), **changes}, "decoding")
-        return Translator(self.model, self.tokenizers, decoding)
+        return self.searching(decoding)
+
+    def searching(self, decoding: DecodingConfig) -> "Translator":
+        """The same model, searched so."""
+        parser = self.parser.name if self.parser else None
+        return Translator(self.model, self.tokenizers, decoding, parser)
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """The best translation of each line; an empty line stays empty."""
         return [best.text for best, *_ in self.n_best(lines)]
 
     def n_best(self, lines: Sequence[str]) -> list[list[Translation]]:
-        """The translations of each line that the search ends with, best first."""
+        """The translations of each line that the search ends with, best first.
+
+        Raises CalqueError if the model needs trees, a line is no Sentence, which has one, and there
+        is no parser.
+        """
+        lines = self.parser(lines) if self.parser else lines
         ids = self.tokenizers.source.encode(lines)
         found: list[list[Translation]] = [[EMPTY] for _ in lines]
-        wanted = [row for row, line in enumerate(lines) if line.strip()]
-        # Long lines first: what does not fit into memory is then known at once.
-        wanted.sort(key=lambda row: len(ids[row]), reverse=True)
-        for rows in batches(wanted, ids):
+        for rows in _plan(lines, ids):
             with products("bf16" if self._bf16 else "ieee"):
                 source = self._source([ids[row] for row in rows])
-                hypotheses = self.search(self._searched, source, self.decoding)
+                searched = self._with_trees([lines[row] for row in rows])
+                hypotheses = self.search(searched, source, self.decoding)
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)
         return found
+
+    def plan(self, lines: Sequence[str]) -> list[list[int]]:
+        """The rows of each batch in which lines are translated; those of empty lines are in none.
+
+        The lines of one batch, by themselves, are the same batch again.
+        """
+        return list(_plan(lines, self.tokenizers.source.encode(lines)))
 
     def look(self, line: str) -> "calque.inspection.Look":
         """The best translation of a line, and how the model comes to it; see `inspection.look`."""
@@ -112,9 +142,23 @@ class Translator:
         padded = pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
         return padded.to(next(self.model.parameters()).device)
 
+    def _with_trees(self, lines: Sequence[str]) -> Any:
+        """What is searched, for these lines."""
+        trees = token_trees(lines, self.tokenizers.source) if self._needs_trees else []
+        if not trees or not all(trees):
+            return self._searched
+        return Parsed(self._searched, pad_trees(trees).to(next(self.model.parameters()).device))
+
     def _translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         texts = self.tokenizers.target.decode([h.tokens for h in hypotheses])
         return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
+
+
+def _plan(lines: Sequence[str], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    wanted = [row for row, line in enumerate(lines) if line.strip()]
+    # Long lines first: what does not fit into memory is then known at once.
+    wanted.sort(key=lambda row: len(ids[row]), reverse=True)
+    return batches(wanted, ids)
 
 
 def windows(lines: Iterable[str]) -> Iterator[list[str]]:

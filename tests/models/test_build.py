@@ -85,6 +85,8 @@ def test_each_family_has_its_section(name: str, config: type) -> None:
     [
         ({"positions": "relative", "score": "cosine"}, ["positions relative", "score cosine"]),
         ({"positions": "alibi", "pattern": "bigbird"}, ["positions alibi", "pattern bigbird"]),
+        ({"positions": "structural_relative", "pattern": "local"}, ["structural_relative"]),
+        ({"positions": "structural_relative", "score": "additive"}, ["structural_relative"]),
         ({"positions": "relative", "pattern": "linformer"}, ["relative", "pattern linformer"]),
         ({"positions": "rotary", "d_key": 3}, ["positions rotary", "3 wide"]),
         ({"residual": "none", "feed_forward": "none"}, ["residual none", "feed_forward none"]),
@@ -232,6 +234,8 @@ def test_vocabularies_add_rows_and_nothing_else(slot: str) -> None:
 MORE = {
     ("positions", "learned"): 1024 * 512,
     ("positions", "relative"): (6 + 6) * 2 * (2 * 16 + 1) * 64,
+    ("positions", "structural"): 2 * 512 * 512,
+    ("positions", "structural_relative"): 6 * 2 * (2 * 16 + 1) * 64,
     ("heads", "biased"): (6 + 2 * 6) * 4 * 512,
     ("score", "general"): (6 + 2 * 6) * 8 * 64 * 64,
     ("score", "additive"): (6 + 2 * 6) * 8 * 64,

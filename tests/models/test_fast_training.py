@@ -22,23 +22,6 @@ def test_a_rounded_layer_is_the_plain_one(shape: tuple[int, ...], bias: bool) ->
     assert_close(found, expected)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_only_training_multiplies_more_rows(
-    training: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    plain = nn.functional.linear
-
-    def spy(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
-        seen.append(x.shape[:-1].numel())
-        return plain(x, *parameters)
-
-    monkeypatch.setattr("calque.models.fast_training.linear", spy)
-    monkeypatch.setattr("torch.nn.functional.linear", spy)
-    RoundedLinear(6, 4).train(training)(torch.randn(3, 50, 6))
-    assert seen == [2 * ROWS if training else 150]
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fast_layers_take_the_place_of_plain_ones(family: str) -> None:
     model = build(FAMILIES[family].config(), 9, 9).eval()

@@ -404,7 +404,7 @@ def as_torch(layer: Any, variant: Variant) -> nn.Module:
 
 
 NOT_IN_PYTORCH = {
-    "positions": {"relative", "rotary", "alibi"},
+    "positions": {"relative", "structural_relative", "rotary", "alibi"},
     "score": set(SLOTS["score"]) - {"scaled_dot"},
     "pattern": set(SLOTS["pattern"]) - {"full"},
     "heads": {"shared_query_key"},

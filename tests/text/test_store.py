@@ -12,11 +12,13 @@ import pytest
 
 from calque.config import CalqueError
 from calque.text import store as store_module
+from calque.text.batching import collate
 from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, fingerprint, prepare, resample
 from calque.text.tokenizers.frequent import Characters, Words
 from calque.text.tokenizers.interface import TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
+from calque.text.trees import CONTINUES, Sentence, token_trees
 
 NUM_PAIRS = 60
 LIMITS: dict[str, Any] = {"max_length": None, "max_ratio": None}
@@ -380,3 +382,86 @@ def test_a_sampled_row_that_grows_beyond_the_limit_keeps_its_usual_ids(
         zip(all_rows(store), all_rows(grown), all_rows(held), strict=True)
     ):
         assert kept[0] == (usual[0] if too_long[row] else free[0])
+
+
+# Trees
+
+
+def conllu(line: str, root: int) -> str:
+    """The words of a line, hanging on one of them."""
+    words = line.split()
+    heads = [0 if place == root else root + 1 for place in range(len(words))]
+    rows = enumerate(zip(words, heads, strict=True), start=1)
+    return "".join(f"{n}\t{word}\t_\t_\t_\t_\t{head}\t_\t_\t_\n" for n, (word, head) in rows)
+
+
+@pytest.fixture
+def parsed(tmp_path: Path) -> CorpusConfig:
+    """Sources of 1 to 12 words, every fifth of them empty; their roots are at all places."""
+    sources = [line if n % 5 else "" for n, line in enumerate(sentences(1))]
+    trees = [conllu(s, n % len(s.split())) for n, s in enumerate(sources) if s]
+    (tmp_path / "t.conllu").write_text("\n".join([*trees, ""]))
+    return replace(write(tmp_path, sources, sentences(2)), trees=str(tmp_path / "t.conllu"))
+
+
+def test_pairs_that_are_left_out_leave_the_trees_of_others_in_place(
+    parsed: CorpusConfig, tokenizers: Tokenizers, cache: Path
+) -> None:
+    limits = {"max_length": 25, "max_ratio": 1.5}
+    store = prepare([parsed], tokenizers, **limits, cache=cache)
+    assert {reason.split()[0] for reason in store.left_out} == {
+        "empty",
+        "source",
+        "target",
+        "ratio",
+    }
+    rows = np.arange(len(store))
+    trees = store.trees(rows)
+    assert trees is not None
+    for row, (source, _), tree in zip(rows, store.texts(rows), trees, strict=True):
+        assert isinstance(source, Sentence)
+        number = int(store.origin(row).rpartition(":")[2]) - 1
+        assert source == sentences(1)[number]
+        root = number % len(source.split())
+        assert source.tree.heads == (root,) * len(source.split())
+        assert tree.tolist() == token_trees([source], tokenizers.source)[0]
+        beginning = [token for token, head in enumerate(tree.tolist()) if head >= 0]
+        assert {int(tree[token]) for token in beginning} == {beginning[root]}
+    plain = prepare([replace(parsed, trees=None)], tokenizers, **limits, cache=cache)
+    assert all_rows(plain) == all_rows(store)
+    assert plain.trees(rows) is None
+    assert plain.texts(rows) == store.texts(rows)
+
+
+def test_other_trees_are_another_store(
+    parsed: CorpusConfig, tokenizers: Tokenizers, tmp_path: Path
+) -> None:
+    first = fingerprint([parsed], tokenizers, **LIMITS)
+    without = replace(parsed, trees=None)
+    names = [
+        first,
+        fingerprint([without], tokenizers, **LIMITS),
+        fingerprint([without], tokenizers, **LIMITS, parser="spacy:en"),
+        fingerprint([without], tokenizers, **LIMITS, parser="stanza:en"),
+    ]
+    trees = tmp_path / "t.conllu"
+    trees.write_text(trees.read_text().replace("\t0\t_", "\t0\troot", 1))
+    names.append(fingerprint([parsed], tokenizers, **LIMITS))
+    assert len(set(names)) == len(names)
+
+
+def test_a_batch_has_the_trees_of_its_sources_and_keeps_them_when_split(
+    parsed: CorpusConfig, tokenizers: Tokenizers, cache: Path
+) -> None:
+    store = prepare([parsed], tokenizers, **LIMITS, cache=cache)
+    batch = collate(store, np.arange(11), tokenizers.special)
+    trees = store.trees(batch.rows)
+    assert trees is not None
+    for part in [batch, *batch.split(4)]:
+        assert part.tree is not None
+        assert part.tree.shape == part.source.shape
+        for row, source, tree in zip(part.rows, part.source, part.tree, strict=True):
+            expected = trees[row].tolist()
+            assert source[len(expected)] == tokenizers.special.eos
+            padding = [CONTINUES] * (len(source) - len(expected) - 1)
+            assert tree.tolist() == [*expected, len(expected), *padding]

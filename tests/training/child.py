@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 PLACES = {
     "step": (Stepper, "__call__"),
     "validation": (loop, "validate"),
-    "publish": (loop._Training, "_publish"),
+    "publish": (loop.Training, "_publish"),
     "flush": (os, "fsync"),
     "rename": (Path, "rename"),
     "replace": (Path, "replace"),

@@ -1,4 +1,4 @@
-"""Two processes, each with half the token budget, train as one does."""
+"""Two processes that share each batch train as one does."""
 
 import os
 import random
@@ -14,8 +14,7 @@ import torch
 
 from calque.checkpoint import load_tensors
 
-ONE = {"batch_tokens": 400, "clip_norm": 0.5, "max_steps": 16}
-TWO = ONE | {"batch_tokens": 200}
+TRAINING = {"batch_tokens": 400, "clip_norm": 0.5, "max_steps": 16}
 NO_DROPOUT = {"dropout": 0.0}
 LATE = (
     "import time\n"
@@ -37,6 +36,14 @@ ALONE_AT_THE_END = (
     "    assert 'DistributedDataParallel' not in kinds\n"
     "    real_destroy()\n"
     "torch.distributed.destroy_process_group = destroy\n"
+)
+
+
+AS_ON_GPUS = (
+    "from torch.nn.parallel import DistributedDataParallel\n"
+    "from calque.training.distributed import Processes\n"
+    "Processes.wrap = lambda self, module: DistributedDataParallel(module)\n"
+    "Processes.average_gradients = lambda self, module: None\n"
 )
 
 
@@ -69,10 +76,11 @@ def assert_same_weights(one, two):
         torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-4)
 
 
-def test_the_weights_are_those_of_one_process(child, two, tiny, tmp_path):
-    alone = child(tmp_path / "one", tiny(training=ONE, model=NO_DROPOUT))
-    recipe = tiny(training=TWO, model=NO_DROPOUT)
-    main, other = two(tmp_path / "two", recipe, before=ALONE_AT_THE_END)
+@pytest.mark.parametrize("way", ["", AS_ON_GPUS], ids=["CPUs", "GPUs"])
+def test_the_weights_are_those_of_one_process(way, child, two, tiny, tmp_path):
+    recipe = tiny(training=TRAINING, model=NO_DROPOUT)
+    alone = child(tmp_path / "one", recipe)
+    main, other = two(tmp_path / "two", recipe, before=ALONE_AT_THE_END + way)
     assert [alone.wait(), main.wait(), other.wait()] == [0, 0, 0]
     assert_same_weights(tmp_path / "one", tmp_path / "two")
     assert "done: 16 steps" in main.printed
@@ -80,7 +88,7 @@ def test_the_weights_are_those_of_one_process(child, two, tiny, tmp_path):
 
 
 def test_killed_and_resumed_they_end_as_if_nothing_had_been(two, tiny, tmp_path):
-    recipe = tiny(training=TWO, tokenizer={"kind": "words", "vocab_size": 200})
+    recipe = tiny(training=TRAINING, tokenizer={"kind": "words", "vocab_size": 200})
     for run, deaths in (("whole", 0), ("killed", 1)):
         for _ in range(deaths):
             pair = two(tmp_path / run, recipe, die_at=[["step"], 9])
@@ -92,7 +100,7 @@ def test_killed_and_resumed_they_end_as_if_nothing_had_been(two, tiny, tmp_path)
 
 
 def test_a_signal_to_one_stops_both_at_the_same_step(two, tiny, tmp_path):
-    pair = two(tmp_path / "run", tiny(training=TWO | {"max_steps": 100_000}), before=LATE)
+    pair = two(tmp_path / "run", tiny(training=TRAINING | {"max_steps": 100_000}), before=LATE)
     pair[0].wait_for("has begun")
     pair[1].send(signal.SIGTERM)
     assert [one.wait() for one in pair] == [130, 130]
@@ -149,8 +157,9 @@ def torchrun(folder, *arguments):
 
 
 def test_under_torchrun_stopped_and_resumed(child, tiny, tmp_path):
-    (tmp_path / "recipe.toml").write_text(tiny(training=TWO, model=NO_DROPOUT).to_toml())
-    alone = child(tmp_path / "one", tiny(training=ONE, model=NO_DROPOUT))
+    recipe = tiny(training=TRAINING, model=NO_DROPOUT)
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    alone = child(tmp_path / "one", recipe)
     first, log = torchrun(tmp_path, tmp_path / "two", tmp_path / "recipe.toml")
     while not list(tmp_path.glob("two/checkpoints/step-*")) and first.poll() is None:
         time.sleep(0.05)

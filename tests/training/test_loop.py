@@ -226,10 +226,10 @@ def test_a_validation_that_is_not_finite_ends_the_training(out, tiny):
 def test_pairs_that_are_too_many_at_once_are_named_and_training_goes_on(out, tiny, monkeypatch):
     encode = Transformer.encode
 
-    def limited(self, source):
+    def limited(self, source, tree):
         if self.training and len(source) > 4:
             raise torch.OutOfMemoryError("CUDA")
-        return encode(self, source)
+        return encode(self, source, tree)
 
     monkeypatch.setattr(Transformer, "encode", limited)
     console = quiet()
@@ -243,10 +243,10 @@ def test_pairs_that_are_too_many_at_once_are_named_and_training_goes_on(out, tin
 def test_a_pair_that_is_too_large_is_named(out, tiny, corpus, monkeypatch):
     encode = Transformer.encode
 
-    def limited(self, source):
+    def limited(self, source, tree):
         if self.training and source.size(1) > 60:
             raise torch.OutOfMemoryError("CUDA")
-        return encode(self, source)
+        return encode(self, source, tree)
 
     monkeypatch.setattr(Transformer, "encode", limited)
     message = r"out of memory in step \d+, on \S+train.en:\d+\. Lower training.batch_tokens"

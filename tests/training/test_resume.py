@@ -144,15 +144,18 @@ def test_a_damaged_checkpoint_is_named(name, damage, run):
         resume(run)
 
 
-def test_other_processes_than_before_are_refused(run, child):
-    others = {"RANK": "0", "WORLD_SIZE": "1"}
+def test_steps_of_another_size_are_refused_and_other_processes_noted(run, child):
     checkpoint = run / "checkpoints" / "step-00000006"
     state = json.loads((checkpoint / "training.json").read_text())
-    assert state["world_size"] == 1
-    write_state(checkpoint, {**state, "world_size": 2})
-    resumed = child(run, environment=others)
-    assert resumed.wait() == 2
-    assert "was trained by 2 processes, now there are 1" in resumed.printed
+    assert (state["world_size"], state["budgets"]) == (1, 1)
+    write_state(checkpoint, {**state, "world_size": 2, "budgets": 2})
+    refused = child(run)
+    assert refused.wait() == 2
+    assert "held training.batch_tokens 2 times, here it would be 1" in refused.printed
+    write_state(checkpoint, {**state, "world_size": 3})
+    resumed = child(run)
+    assert resumed.wait() == 0
+    assert "processes: 1; 3 before the break" in resumed.printed
 
 
 def write_state(checkpoint, state):

@@ -66,10 +66,10 @@ def small_memory(monkeypatch, rows, error):
     """Sources of more than so many rows do not fit."""
     encode = Transformer.encode
 
-    def limited(self, source):
+    def limited(self, source, tree):
         if len(source) > rows:
             raise error
-        return encode(self, source)
+        return encode(self, source, tree)
 
     monkeypatch.setattr(Transformer, "encode", limited)
 
@@ -92,6 +92,7 @@ def test_accumulation_is_one_large_batch(special, accumulation, monkeypatch):
 @pytest.mark.parametrize("world_size", [2, 8, 11])
 def test_the_mean_over_processes_is_one_large_batch(world_size, monkeypatch):
     monkeypatch.setattr(Processes, "wrap", lambda _, module: module)
+    monkeypatch.setattr(Processes, "average_gradients", lambda _, module: None)
     monkeypatch.setattr(Processes, "total", lambda _, values: values)
     whole = gradients(stepper(clip_norm=None), batch(), monkeypatch)
     ranks = [Processes(rank, world_size, torch.device("cpu")) for rank in range(world_size)]
@@ -146,10 +147,10 @@ def test_what_does_not_fit_is_learnt_in_pieces(rows, error, monkeypatch):
 def test_one_pair_that_does_not_fit_is_named(monkeypatch):
     encode = Transformer.encode
 
-    def limited(self, source):
+    def limited(self, source, tree):
         if source.size(1) > 6:  # the rows with the longest sources: 104 alone
             raise torch.OutOfMemoryError("CUDA")
-        return encode(self, source)
+        return encode(self, source, tree)
 
     monkeypatch.setattr(Transformer, "encode", limited)
     learner = stepper()

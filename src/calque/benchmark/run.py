@@ -27,7 +27,7 @@ from calque.models.precision import uses_bf16
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch, plan
 from calque.training.distributed import Processes
-from calque.training.precision import forget_old_kernels
+from calque.training.memory import forget_old_kernels, keep_freed_memory
 from calque.training.step import BatchTooLargeError, Stepper
 from calque.translator import Translator
 
@@ -138,6 +138,7 @@ def _in_own_process(path: Path, device: torch.device, seconds: float) -> Trainin
 
 def _train(path: Path, device: torch.device, seconds: float) -> Training:
     forget_old_kernels()
+    keep_freed_memory()
     run = RunFolder(path)
     config = run.recipe.training
     model = run.new_model(attention_for(device))

@@ -17,6 +17,7 @@ from rich.console import Console
 from calque.cli import options
 from calque.cli.compare import compare
 from calque.cli.embed import embed
+from calque.cli.evaluate import evaluate
 from calque.cli.look import look
 from calque.cli.serve import serve
 from calque.config import CalqueError, choose
@@ -148,9 +149,9 @@ def train(
     if folder is None:
         raise CalqueError("--out is missing: which run folder to make, or to go on with")
     if described is None or resume:
-        done = go_on(folder, described, out)
+        done = go_on(folder, described, out, with_helpers=True)
     else:
-        done = start(described, folder, out, origin)
+        done = start(described, folder, out, origin, with_helpers=True)
     raise typer.Exit(0 if done else 130)
 
 
@@ -163,61 +164,24 @@ def translate(
     length_penalty: options.LengthPenalty = None,
     scores: options.Scores = False,
     engine: options.Engine = "calque",
+    trees: options.Trees = None,
 ) -> None:
     """Translate lines to lines, in order; an empty line stays empty.
 
     With --n-best N, each line becomes N lines; where fewer were found, the last are empty.
     """
+    from calque.cli.arguments import check_trees
     from calque.cli.engines import ENGINES, Asked
     from calque.cli.lines import translate_lines
 
     start = choose("--engine", engine, ENGINES)
+    check_trees(trees, run)
     started = start(run, Asked(n_best, beam_size, length_penalty, scores))
-    translate_lines(file, started.stream, started.written)
+    translate_lines(file, trees, started.stream, started.written)
 
 
-for _command in (compare, embed, look, serve):
+for _command in (compare, embed, look, serve, evaluate):
     app.command()(_command)
-
-
-@app.command()
-def evaluate(
-    run: options.Run,
-    source: options.Source,
-    reference: options.Reference,
-    baseline: options.Baseline = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Score a run's translations by BLEU, chrF2 and TER.
-
-    All by sacreBLEU, with intervals of 95 % by bootstrap; with --baseline, the same of both runs
-    and p-values by paired bootstrap.
-    """
-    from calque.checkpoint import RunFolder
-    from calque.cli.arguments import two_files
-    from calque.evaluation.evaluate import compare_runs, evaluate_run, read_evaluation_pairs
-    from calque.evaluation.metrics import comparison_table, score_table
-    from calque.translator import Translator
-
-    (corpus,) = two_files((source, reference))
-    pairs = read_evaluation_pairs(corpus)
-    language = RunFolder(run).recipe.data.target_language
-    translator = Translator.load(run, device=_device())
-    errors = Console(stderr=True)
-    for reason, number in pairs.left_out.items():
-        errors.print(f"left out: {number:,} {reason}", highlight=False)
-    with errors.status("translating"):
-        if baseline is None:
-            result = evaluate_run(translator, pairs, language)
-            table = score_table(result)
-        else:
-            other = Translator.load(baseline, device=_device())
-            result = compare_runs(other, translator, pairs, language)
-            table = comparison_table(result)
-    if as_json:
-        out.print_json(data=[asdict(metric) for metric in result])
-    else:
-        out.print(table)
 
 
 @app.command()
@@ -292,9 +256,3 @@ def export(
     from calque.interchange.export import export as write
 
     print(*write(RunFolder(run), folder, form, quantization), sep="\n")
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

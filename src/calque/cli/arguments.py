@@ -5,6 +5,7 @@ from pathlib import Path
 
 from babel import Locale
 
+from calque.checkpoint import RunFolder
 from calque.cli.options import TwoFiles
 from calque.config import CalqueError, read_toml
 from calque.recipe import (
@@ -22,9 +23,26 @@ Splits = tuple[Sequence[CorpusConfig], Sequence[CorpusConfig], Sequence[CorpusCo
 """Training, validation and test corpora."""
 
 
-def two_files(files: TwoFiles) -> list[CorpusConfig]:
+def two_files(files: TwoFiles, trees: Path | None = None) -> list[CorpusConfig]:
     """The corpus of a source and a target file; of None, no corpus."""
-    return [CorpusConfig(source=str(files[0]), target=str(files[1]))] if files else []
+    if not files:
+        return []
+    source, target = map(str, files)
+    return [CorpusConfig(source=source, target=target, trees=str(trees) if trees else None)]
+
+
+def check_trees(trees: Path | None, *runs: Path) -> None:
+    """Raise CalqueError if a run needs trees that are not given, or none needs those that are."""
+    recipes = {run: RunFolder(run).recipe for run in runs}
+    needing = [run for run, recipe in recipes.items() if recipe.model.needs_trees]
+    without = [run for run in needing if not recipes[run].data.parser]
+    if without and not trees:
+        raise CalqueError(
+            f"{without[0]}: its positions are structural: give the dependency trees of the source "
+            "lines with --trees"
+        )
+    if trees and not needing:
+        raise CalqueError(f"--trees {trees}: the positions of {runs[0]} look at no tree")
 
 
 def corpora_to_check(

@@ -3,7 +3,7 @@
 # ruff: noqa: PLC0415
 # CTranslate2 comes with the extra `export`.
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from rich.console import Console
 
 from calque.checkpoint import RunFolder
 from calque.cli.lines import records, texts
+from calque.cli.workers import ParallelTranslator
 from calque.config import CalqueError
 from calque.decoding.config import DecodingConfig
 from calque.text.corpus.pair import one_line
+from calque.training.memory import keep_freed_memory
 from calque.translator import Translator
 
 
@@ -49,19 +51,23 @@ class Asked:
 class Engine:
     """Lines in, lines out."""
 
-    stream: Callable[[Iterable[str]], Iterator[Any]]
+    stream: Callable[[Iterable[str]], Generator[Any, None, None]]
     """From lines to what was found for each, in order."""
     written: Callable[[int, Any], Iterable[str]]
     """From the number of a line and what was found for it to lines to write."""
 
 
 def _calque(run: Path, asked: Asked) -> Engine:
-    translator = Translator.load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.cuda.is_available()
+    keep_freed_memory()
+    translator = Translator.load(run, device="cuda" if on_gpu else "cpu")
     decoding = asked.search(translator.decoding)
-    translator = Translator(translator.model, translator.tokenizers, decoding)
+    translator = translator.searching(decoding)
+    processes = 1 if on_gpu else torch.get_num_threads()
+    stream = ParallelTranslator(translator, processes).stream
     if asked.scores:
-        return Engine(translator.stream, lambda *found: records(translator, asked.n_best, *found))
-    return Engine(translator.stream, lambda _, found: texts(asked.n_best, found))
+        return Engine(stream, lambda *found: records(translator, asked.n_best, *found))
+    return Engine(stream, lambda _, found: texts(asked.n_best, found))
 
 
 def _ctranslate2(run: Path, asked: Asked) -> Engine:
@@ -80,7 +86,11 @@ def _ctranslate2(run: Path, asked: Asked) -> Engine:
     decoding = asked.search(folder.recipe.decoding)
     kept = kept_export(folder, lambda text: errors.print(text, highlight=False, soft_wrap=True))
     engine = CTranslate2Engine(kept, decoding, device="auto")
-    return Engine(engine.stream, lambda _, text: [one_line(text)])
+
+    def stream(lines: Iterable[str]) -> Generator[str, None, None]:
+        yield from engine.stream(lines)
+
+    return Engine(stream, lambda _, text: [one_line(text)])
 
 
 ENGINES: dict[str, Callable[[Path, Asked], Engine]] = {

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from calque.config import CalqueError
 from calque.text.corpus.pair import one_line
 from calque.text.files import text_lines
+from calque.text.trees import beside
 from calque.translator import Translation, Translator
 
 Found = TypeVar("Found")
@@ -20,10 +22,13 @@ Found = TypeVar("Found")
 
 def translate_lines(
     file: Path | None,
-    stream: Callable[[Iterable[str]], Iterator[Found]],
+    trees: Path | None,
+    stream: Callable[[Iterable[str]], Generator[Found, None, None]],
     written: Callable[[int, Found], Iterable[str]],
 ) -> None:
     """Translate a file, or standard input, to standard output; a line typed is answered at once.
+
+    `trees` is a CoNLL-U file with the trees of the lines.
 
     `stream` makes of lines what was found for each; `written` says what to write for that, and for
     the number of its line.
@@ -32,6 +37,9 @@ def translate_lines(
         raise CalqueError("standard input is closed; pipe text in, or name a FILE")
     console = Console(stderr=True)
     lines = text_lines(file) if file else _standard_input()
+    if trees:
+        name = file or "standard input"
+        lines = beside(((line, f"{name}:{n}") for n, line in enumerate(lines, start=1)), [trees])
     if file is None and sys.stdin.isatty():
         console.print("Type a line, then Enter; Ctrl-D ends.", style="dim")
         found = (one for line in lines for one in stream([line]))
@@ -39,8 +47,9 @@ def translate_lines(
         found = stream(lines)
         if console.is_terminal and not Console().is_terminal:
             found = _counted(found, console)
-    for number, one in enumerate(found, start=1):
-        print(*written(number, one), sep="\n", flush=True)
+    with closing(found):
+        for number, one in enumerate(found, start=1):
+            print(*written(number, one), sep="\n", flush=True)
 
 
 def texts(n_best: int, translations: Sequence[Translation]) -> Iterator[str]:
@@ -82,9 +91,10 @@ def _standard_input() -> Iterator[str]:
             ) from None
 
 
-def _counted(found: Iterator[Found], console: Console) -> Iterator[Found]:
+def _counted(found: Generator[Found, None, None], console: Console) -> Generator[Found, None, None]:
     """What was found, with a count of it on the terminal."""
     columns = SpinnerColumn(), TextColumn("{task.completed:,} lines"), TimeElapsedColumn()
     # Left to itself, rich would take all that goes to standard output for the terminal's.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+    progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    with closing(found), progress:
         yield from progress.track(found)

@@ -87,6 +87,14 @@ LengthPenalty = Annotated[
 Scores = Annotated[
     bool, typer.Option("--scores", help="JSON Lines with log-probabilities, in nats.")
 ]
+Trees = Annotated[
+    Path | None,
+    typer.Option(
+        "--trees",
+        metavar="FILE.conllu",
+        help="Dependency trees of the source lines, for a model with structural positions.",
+    ),
+]
 Engine = Annotated[
     str,
     typer.Option(

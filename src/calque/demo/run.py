@@ -26,16 +26,17 @@ def run_demo(folder: Path, console: Console) -> None:
     The corpus is written beside it. Raises CalqueError when the folder holds something.
     """
     refuse_occupied(folder)
-    # Matrices as small as these gain little from a second thread, and on a machine that has other
-    # work the threads wait for each other more than they compute.
-    torch.set_num_threads(1)
+    # Two processes of one thread: matrices as small as these gain little from a second thread, and
+    # on a machine that has other work the threads wait for each other more than they compute.
+    torch.set_num_threads(min(2, torch.get_num_threads()))
     corpus = folder.with_name(f"{folder.name}-corpus")
     _heading(console, "1. A corpus: English and German, from a grammar")
     write_corpus(corpus, seed=SEED, **PAIRS)
     _show_pairs(corpus, console)
     _heading(console, "2. A Transformer learns from it")
-    if not train(demo_recipe(corpus), folder, console):
+    if not train(demo_recipe(corpus), folder, console, with_helpers=True):
         return
+    torch.set_num_threads(1)
     _heading(console, "3. Sentences it has never seen")
     translator = Translator.load(folder)
     score = _show_translations(translator, corpus, console)

@@ -19,6 +19,7 @@ from calque.models.parts.patterns import PATTERNS, PatternSizes
 from calque.models.parts.positions import LEARNED, POSITIONS
 from calque.models.parts.residuals import RESIDUALS
 from calque.models.parts.scores import SCORES
+from calque.models.parts.structural_positions import introduce
 from calque.models.recurrent import Recurrent, RecurrentConfig, RecurrentSizes
 from calque.models.transformer import (
     Attention,
@@ -79,6 +80,11 @@ class ModelConfig(TransformerSizes, PatternSizes):
         }
         return min((end for end in ends if end), default=None)
 
+    @property
+    def needs_trees(self) -> bool:
+        """Whether each source must come with its dependency tree."""
+        return self.positions in ("structural", "structural_relative")
+
     def _refuse_what_does_not_go_together(self) -> None:
         if self.d_key is not None and self.d_key < 1:
             raise ValueError(f"d_key {self.d_key} is not at least 1")
@@ -87,12 +93,13 @@ class ModelConfig(TransformerSizes, PatternSizes):
                 f"positions rotary turn pairs of numbers, but the queries of a head are "
                 f"{self.key_width} wide; choose d_model, num_heads or d_key so that it is even"
             )
-        if self.positions == "relative" and self.score != "scaled_dot":
+        if self.positions in ("relative", "structural_relative") and self.score != "scaled_dot":
             raise ValueError(
-                f"positions relative come with a score of their own (a scaled dot product), so "
-                f"score {self.score} would not be used"
+                f"positions {self.positions} come with a score of their own (a scaled dot "
+                f"product), so score {self.score} would not be used"
             )
-        if self.positions in ("relative", "alibi") and self.pattern not in ("full", "causal"):
+        beside = self.positions in ("relative", "structural_relative", "alibi")
+        if beside and self.pattern not in ("full", "causal"):
             raise ValueError(
                 f"positions {self.positions} need the distance of every query and key, which "
                 f"pattern {self.pattern} does not lay side by side; choose other positions"
@@ -110,6 +117,7 @@ class RecurrentModelConfig(RecurrentSizes):
 
     family: Literal["recurrent"] = "recurrent"
     reach = None
+    needs_trees = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +126,7 @@ class ConvolutionalModelConfig(ConvolutionalSizes):
 
     family: Literal["convolutional"] = "convolutional"
     reach = LEARNED
+    needs_trees = False
 
 
 AnyModelConfig = ModelConfig | RecurrentModelConfig | ConvolutionalModelConfig
@@ -162,10 +171,13 @@ def _transformer(
     def positioned(attention: Part) -> Part:
         return positions.self_attention(attention, score)
 
+    def positioned_in_encoder(attention: Part) -> Part:
+        return (positions.encoder_attention or positions.self_attention)(attention, score)
+
     parts = Parts(
         embedding=embedding,
         positions=positions.added,
-        encoder_attention=PATTERNS[config.pattern](attention, positioned, config),
+        encoder_attention=PATTERNS[config.pattern](attention, positioned_in_encoder, config),
         decoder_attention=positioned(attention),
         cross_attention=attention,
         heads=HEADS[config.heads],
@@ -176,6 +188,7 @@ def _transformer(
     )
     model = Transformer(TransformerConfig(**_sizes(config, TransformerSizes), **ids), parts)
     listen_to(model.embedding, model, model.config.pad_id)
+    introduce(model.positions, model)
     return model
 
 

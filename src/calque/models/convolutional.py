@@ -190,7 +190,7 @@ class Convolutional(nn.Module):
         memory = self.encode(source)
         return self.decode(target, memory, self.start(memory))
 
-    def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
+    def encode(self, source: Int[Tensor, "batch source"], _tree: Tensor | None = None) -> Memory:
         mask = source != self.config.pad_id
         words = self.embedding.source(source) + self.source_positions(source.size(1))
         x = words = self.dropout(words)

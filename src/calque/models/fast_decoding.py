@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
+from calque.models.fast_attention import FastAttention
 from calque.models.parts.fused_attention import FusedAttention
 from calque.models.parts.heads import BiasedHeads
 from calque.models.precision import products
@@ -127,8 +128,10 @@ class FastTransformer:
     def config(self) -> TransformerConfig:
         return self.model.config
 
-    def encode(self, source: Int[Tensor, "batch source"]) -> FastMemory:
-        memory = self.model.encode(source)
+    def encode(
+        self, source: Int[Tensor, "batch source"], tree: Int[Tensor, "batch source"] | None = None
+    ) -> FastMemory:
+        memory = self.model.encode(source, tree)
         keys_values = torch.stack([torch.stack(of_layer) for of_layer in memory.keys_values])
         return FastMemory(keys_values, _to_add(memory.mask))
 
@@ -168,7 +171,7 @@ def _is_the_papers(heads: MultiHeadAttention) -> bool:
     attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
     if not own_keys or heads.query.out_features != heads.value.out_features:
         return False
-    if isinstance(attention, FusedAttention):
+    if isinstance(attention, FusedAttention | FastAttention):
         return True
     return type(attention) is Attention and type(attention.score) is ScaledDotProduct
 

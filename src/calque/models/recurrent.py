@@ -200,7 +200,7 @@ class Recurrent(nn.Module):
         memory = self.encode(source)
         return self.decode(target, memory, self.start(memory))
 
-    def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
+    def encode(self, source: Int[Tensor, "batch source"], _tree: Tensor | None = None) -> Memory:
         mask = source != self.config.pad_id
         words = self.dropout(self.embedding.source(source))
         lengths = mask.sum(dim=1).clamp(min=1).cpu()  # an RNN takes no source of no words

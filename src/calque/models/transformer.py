@@ -190,7 +190,9 @@ class SharedEmbedding(nn.Module):
 class PositionTable(nn.Module):
     """A vector for each position, to be added to the embedding: `forward(length, start)`."""
 
-    def source(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "#batch length d_model"]:
+    def source(
+        self, ids: Int[Tensor, "batch length"], _tree: Tensor | None = None
+    ) -> Float[Tensor, "#batch length d_model"]:
         return self(ids.size(1))[None]
 
     def target(
@@ -349,9 +351,12 @@ class Transformer(nn.Module):
         memory = self.encode(source)
         return self.decode(target, memory, self.start(memory))
 
-    def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
+    def encode(
+        self, source: Int[Tensor, "batch source"], tree: Int[Tensor, "batch source"] | None = None
+    ) -> Memory:
+        """The memory of the sources; `tree` is for positions that look at one."""
         mask = (source != self.config.pad_id)[:, None, None, :]
-        x = self.dropout(self.embedding.source(source) + self.positions.source(source))
+        x = self.dropout(self.embedding.source(source) + self.positions.source(source, tree))
         for layer in self.encoder:
             x = layer(x, mask)
         x = self.encoder_norm(x)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from calque.text.store import TokenStore
 from calque.text.tokenizers.interface import SpecialIds
+from calque.text.trees import CONTINUES
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Batch:
     rows: Int[np.ndarray, " batch"]
     """Where the pairs lie in the token store."""
     pad_id: int
+    tree: Int[Tensor, "batch source"] | None = None
+    """Of the sources, if the store has trees: see `models.parts.structural_positions`."""
 
     @property
     def num_tokens(self) -> int:
@@ -31,11 +34,12 @@ class Batch:
         """At most `parts` batches of nearly equal size that together hold the same pairs."""
         # Every parts-th row: neighbours are of like length, so all parts get the same work.
         groups = [slice(part, None, parts) for part in range(min(parts, len(self.rows)))]
-        return [
-            Batch(self._trim(self.source[group]), self._trim(self.target[group]), rows, self.pad_id)
-            for group in groups
-            if len(rows := self.rows[group])
-        ]
+        return [self._part(group) for group in groups if len(self.rows[group])]
+
+    def _part(self, group: slice) -> "Batch":
+        source, target = self._trim(self.source[group]), self._trim(self.target[group])
+        tree = None if self.tree is None else self.tree[group, : source.size(1)]
+        return Batch(source, target, self.rows[group], self.pad_id, tree)
 
     def _trim(self, ids: Int[Tensor, "batch length"]) -> Int[Tensor, "batch needed"]:
         """Without the last columns, where they hold padding alone."""
@@ -79,7 +83,17 @@ def collate(store: TokenStore, rows: Int[np.ndarray, " batch"], special: Special
     """The given rows of the store as one batch."""
     sources, targets = store.rows(rows)
     source, target = _pad(sources, [], special), _pad(targets, [special.bos], special)
-    return Batch(source, target, rows, special.pad)
+    trees = store.trees(rows)
+    return Batch(source, target, rows, special.pad, None if trees is None else pad_trees(trees))
+
+
+def pad_trees(trees: Sequence[Sequence[int] | np.ndarray]) -> Int[Tensor, "batch source"]:
+    """Trees over the tokens of sources side by side, with EOS: its own head, and the last word."""
+    padded = np.full((len(trees), max(map(len, trees)) + 1), CONTINUES, dtype=np.int64)
+    for row, tree in zip(padded, trees, strict=True):
+        row[: len(tree)] = tree
+        row[len(tree)] = len(tree)
+    return torch.from_numpy(padded)
 
 
 def _draw(

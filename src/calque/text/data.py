@@ -20,6 +20,9 @@ class CorpusConfig:
     file: str | tuple[str, ...] | None = None
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often each pair is seen per epoch; 0.5 is every other epoch, 3 is three times."""
+    trees: str | tuple[str, ...] | None = None
+    """CoNLL-U files with the dependency trees of the sources, for structural positions: one tree
+    for each source with text, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,9 @@ class DataConfig:
     """BCP 47 code, such as "en"."""
     target_language: str | None = None
     """BCP 47 code; it chooses how BLEU splits the text into words ("zh", "ja" and "ko" differ)."""
+    parser: str | None = None
+    """What makes the trees of sources that come without: "spacy:" or "stanza:" and what the library
+    calls the model, such as "spacy:en_core_web_sm" or "stanza:en"; the user installs both."""
     max_length: Annotated[int, Field(gt=0)] = 256
     """Longest side of a training pair, in tokens; longer pairs are left out and counted."""
     max_ratio: Annotated[float, Field(ge=1)] = 9.0

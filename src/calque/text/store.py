@@ -5,12 +5,11 @@ import json
 import mmap
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,11 @@ from jaxtyping import Float32, Int, Int32
 from calque.config import CalqueError
 from calque.text.corpus import Pair, read_pairs
 from calque.text.data import CorpusConfig
-from calque.text.files import expand
+from calque.text.fingerprint import files_of, fingerprint
+from calque.text.parsers import Parser
 from calque.text.tokenizers.pair import Tokenizers
+from calque.text.trees import Sentence, Tree, token_trees
 
-FORMAT = 1
-"""Goes up when the columns, or the rules of what is left out, change: old files then rest."""
 CHUNK = 10_000
 """Pairs that are read, tokenised and written at a time."""
 MAPPED_ROWS = 1024
@@ -44,6 +43,9 @@ SCHEMA = pa.schema(
         "line": pa.int64(),
     }
 )
+TREES = ("source_tree", "word_lengths", "word_heads")
+"""Further columns, where the sources have trees: over the tokens, and of the words."""
+WITH_TREES = pa.schema([*SCHEMA, *(pa.field(name, pa.list_(pa.int32())) for name in TREES)])
 SIDES = ("source", "target")
 
 
@@ -107,9 +109,21 @@ class TokenStore:
         )
 
     def texts(self, indices: Int[np.ndarray, " batch"]) -> list[tuple[str, str]]:
-        """Source and target as they were read."""
+        """Source and target as they were read: sources that have trees are Sentences."""
         sources, targets = self._table["source"], self._table["target"]
-        return [(sources[place].as_py(), targets[place].as_py()) for place in indices.tolist()]
+        texts = [(sources[place].as_py(), targets[place].as_py()) for place in indices.tolist()]
+        if "word_heads" not in self._table.column_names:
+            return texts
+        lengths, heads = self._table["word_lengths"], self._table["word_heads"]
+        trees = [Tree(*(tuple(c[i].as_py()) for c in (lengths, heads))) for i in indices.tolist()]
+        return [(Sentence(s, tree), t) for (s, t), tree in zip(texts, trees, strict=True)]
+
+    def trees(self, indices: Int[np.ndarray, " batch"]) -> list[np.ndarray] | None:
+        """The trees of the sources over their tokens, without EOS; None in a store without."""
+        if "source_tree" not in self._table.column_names:
+            return None
+        trees = self._table["source_tree"]
+        return [trees[place].values.to_numpy() for place in indices.tolist()]
 
     def origin(self, index: int) -> str:
         """Where the pair was read, as file:line."""
@@ -138,16 +152,20 @@ def prepare(
     max_ratio: float | None,
     cache: Path,
     progress: Callable[[int], None] | None = None,
+    parser: str | None = None,
 ) -> TokenStore:
     """The tokenised pairs of all corpora, from `cache` if nothing has changed since last time.
 
     A pair with an empty side, or beyond `max_length` (tokens of a side) or `max_ratio` (longer over
     shorter side), is left out and counted. `progress` is told the number of pairs read so far.
+    `parser` makes the trees of sources without; see `Parser`.
     Raises CalqueError for what `read_pairs` refuses, and when no pair is left.
     """
-    name = fingerprint(corpora, tokenizers, max_length=max_length, max_ratio=max_ratio)
+    limits = {"max_length": max_length, "max_ratio": max_ratio}
+    name = fingerprint(corpora, tokenizers, **limits, parser=parser)
     summary = Summary([corpus.weight for corpus in corpora], max_length, max_ratio)
-    chunks = _tokenised(corpora, tokenizers, summary, progress or (lambda _: None))
+    parse = Parser(parser) if parser else None
+    chunks = _tokenised(corpora, tokenizers, summary, progress or (lambda _: None), parse)
     return _write_once(cache / f"{name}.arrow", chunks, summary)
 
 
@@ -171,37 +189,6 @@ def resample(
     return _write_once(cache / f"{name}.arrow", chunks, store.summary)
 
 
-def fingerprint(
-    corpora: Sequence[CorpusConfig],
-    tokenizers: Tokenizers,
-    *,
-    max_length: int | None,
-    max_ratio: float | None,
-) -> str:
-    """SHA-256, in hex, of all that a store is made from: files, tokenizers and settings."""
-    inputs = [path for corpus in corpora for path in _files(corpus)]
-    settings = [FORMAT, max_length, max_ratio, [asdict(c) for c in corpora], list(map(str, inputs))]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    with tempfile.TemporaryDirectory() as folder:
-        for path in [*tokenizers.save(Path(folder)), *inputs]:
-            digest.update(_digest(path))
-    return digest.hexdigest()
-
-
-def _files(corpus: CorpusConfig) -> list[Path]:
-    if corpus.file is not None:
-        return expand(corpus.file)
-    return expand(corpus.source) + expand(corpus.target)
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise CalqueError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def _write_once(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> TokenStore:
     """The store at `path`, which holds `chunks` and, once they are through, `summary`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,11 +206,13 @@ def _write_once(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) 
 
 def _write(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> None:
     with path.open("wb") as file:
-        with pa.ipc.new_file(file, SCHEMA) as writer:
-            for chunk in chunks:
+        chunks = iter(chunks)
+        first = next(chunks)
+        with pa.ipc.new_file(file, first.schema) as writer:
+            for chunk in chain([first], chunks):
                 writer.write_batch(chunk)
             # The schema comes before the rows and cannot tell their summary; an empty batch can.
-            nothing = pa.RecordBatch.from_pylist([], SCHEMA)
+            nothing = pa.RecordBatch.from_pylist([], first.schema)
             writer.write_batch(nothing, custom_metadata={"summary": json.dumps(vars(summary))})
         file.flush()
         os.fsync(file.fileno())
@@ -234,12 +223,17 @@ def _tokenised(
     tokenizers: Tokenizers,
     summary: Summary,
     progress: Callable[[int], None],
+    parse: Parser | None,
 ) -> Iterator[pa.RecordBatch]:
     num_read = num_kept = 0
     for number, corpus in enumerate(corpora):
         pairs = read_pairs(corpus, summary.left_out)
         while read := list(islice(pairs, CHUNK)):
-            chunk = _tokenise(number, read, tokenizers, summary)
+            if parse:
+                sources = parse([pair.source for pair in read])
+                read = [p._replace(source=s) for p, s in zip(read, sources, strict=True)]
+            schema = WITH_TREES if corpus.trees or parse else SCHEMA
+            chunk = _tokenise(number, read, tokenizers, summary, schema)
             yield chunk
             num_read += len(read)
             num_kept += len(chunk)
@@ -249,20 +243,24 @@ def _tokenised(
 
 
 def _tokenise(
-    corpus: int, pairs: list[Pair], tokenizers: Tokenizers, summary: Summary
+    corpus: int, pairs: list[Pair], tokenizers: Tokenizers, summary: Summary, schema: pa.Schema
 ) -> pa.RecordBatch:
     sources = tokenizers.source.encode([pair.source for pair in pairs])
     targets = tokenizers.target.encode([pair.target for pair in pairs])
+    trees = token_trees([pair.source for pair in pairs], tokenizers.source)
     rows = []
-    for pair, source, target in zip(pairs, sources, targets, strict=True):
+    for pair, source, target, tree in zip(pairs, sources, targets, trees, strict=True):
         if reason := _reason_to_leave_out(pair, source, target, summary):
             summary.left_out[reason] += 1
         else:
             file = summary.files.setdefault(pair.file, len(summary.files))
-            rows.append((source, target, pair.source, pair.target, corpus, file, pair.line))
-    columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
-    arrays = [pa.array(c, kind) for c, kind in zip(columns, SCHEMA.types, strict=True)]
-    return pa.record_batch(arrays, schema=SCHEMA)
+            row = source, target, pair.source, pair.target, corpus, file, pair.line
+            if isinstance(pair.source, Sentence):
+                row += tree, pair.source.tree.lengths, pair.source.tree.heads
+            rows.append(row)
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(c, kind) for c, kind in zip(columns, schema.types, strict=True)]
+    return pa.record_batch(arrays, schema=schema)
 
 
 def _reason_to_leave_out(
@@ -280,7 +278,7 @@ def _reason_to_leave_out(
 
 
 def _no_pairs(corpora: Sequence[CorpusConfig], left_out: Counter[str]) -> str:
-    names = ", ".join(str(path) for corpus in corpora for path in _files(corpus))
+    names = ", ".join(str(path) for corpus in corpora for path in files_of(corpus))
     reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
     return f"{names}: no pair is left to use ({reasons or 'there are none in the files'})"
 

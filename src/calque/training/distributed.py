@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.parallel import DistributedDataParallel
 
 from calque.config import CalqueError
@@ -20,9 +21,13 @@ PATIENCE = timedelta(hours=12)  # the others wait while one prepares the corpus 
 Result = TypeVar("Result")
 
 
+class LostError(RuntimeError):
+    """Another process has gone."""
+
+
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that `torchrun` started, or alone."""
+    """This process among those that train together, or alone."""
 
     rank: int
     world_size: int
@@ -31,17 +36,27 @@ class Processes:
     @classmethod
     @contextmanager
     def meet(cls) -> Iterator["Processes"]:
-        """Meet the other processes, if the environment says that there are any, for the block."""
+        """Meet the processes that `torchrun` started, if any, for the block."""
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
         device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(device)
-        world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        if world_size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        rank, world_size = (int(os.environ.get(*of)) for of in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        with cls(rank, world_size, device).joined() as processes:
+            yield processes
+
+    @contextmanager
+    def joined(self, store: Store | None = None) -> Iterator["Processes"]:
+        """Meet the others, if any, for the block: by `store`, or as the environment says."""
+        if self.world_size > 1 and not dist.is_initialized():
+            backend = "nccl" if self.device.type == "cuda" else "gloo"
+            rank, world_size = (self.rank, self.world_size) if store else (-1, -1)  # as it says
+            dist.init_process_group(
+                backend, store=store, timeout=PATIENCE, rank=rank, world_size=world_size
+            )
         try:
-            yield cls(int(os.environ.get("RANK", "0")), world_size, device)
+            yield self
         except BaseException as error:
             _let_go(error)
             raise
@@ -54,15 +69,42 @@ class Processes:
         """The one that writes and prints."""
         return self.rank == 0
 
+    @property
+    def budgets(self) -> int:
+        """How many times `training.batch_tokens` a step holds: once for each GPU.
+
+        On a CPU all processes share one, so that the batches are those of one process.
+        """
+        return self.world_size if self.device.type == "cuda" else 1
+
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, with its gradients averaged over the processes."""
-        return DistributedDataParallel(module) if self.world_size > 1 else module
+        """The module; on GPUs, with its gradients averaged over the processes as they come."""
+        several = self.world_size > 1 and self.device.type == "cuda"
+        return DistributedDataParallel(module) if several else module
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients over the processes, unless the wrapper has done so.
+
+        In one piece, in the order of the parameters: sums are rounded the same in each step, which
+        the wrapper's buckets, remade after a first step, do not hold to with three processes.
+        """
+        if self.world_size == 1 or self.device.type == "cuda":
+            return
+        parameters = [p for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([p.grad.flatten() for p in parameters])  # pyright: ignore[reportOptionalMemberAccess]
+        with _losses_noticed():
+            dist.all_reduce(flat)
+        flat /= self.world_size
+        parts = flat.split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.world_size > 1:
             values = values.to(self.device)
-            dist.all_reduce(values)
+            with _losses_noticed():
+                dist.all_reduce(values)
         return values.cpu()
 
     def number_of_main(self, number: float) -> float:
@@ -82,7 +124,8 @@ class Processes:
                 box[0] = make()
             except CalqueError as error:
                 box[1] = str(error)
-        dist.broadcast_object_list(box)
+        with _losses_noticed():
+            dist.broadcast_object_list(box)
         if box[1] is not None:
             self.fail(str(box[1]))
         return box[0]  # pyright: ignore[reportReturnType]
@@ -90,6 +133,14 @@ class Processes:
     def fail(self, message: str) -> NoReturn:
         """End with what has gone wrong in all processes alike: the main one says it."""
         raise CalqueError(message) if self.is_main else SystemExit(2)
+
+
+@contextmanager
+def _losses_noticed() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostError(str(error)) from error
 
 
 def _let_go(error: BaseException | None) -> None:

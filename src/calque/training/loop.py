@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from calque.recipe import Recipe, differences, refuse_another_model, require_cor
 from calque.text.batching import Batch
 from calque.training.course import Course
 from calque.training.distributed import Processes
+from calque.training.helpers import helped
 from calque.training.interruption import Interruption
+from calque.training.memory import forget_old_kernels, keep_freed_memory
 from calque.training.optimizer import OPTIMIZERS
-from calque.training.precision import forget_old_kernels
 from calque.training.preparation import (
     changed_split,
     describe,
@@ -45,23 +47,36 @@ from calque.training.validation import Validation, validate
 
 
 def train(
-    recipe: Recipe, out: Path, console: Console | None = None, start: RunFolder | None = None
+    recipe: Recipe,
+    out: Path,
+    console: Console | None = None,
+    start: RunFolder | None = None,
+    *,
+    with_helpers: bool = False,
 ) -> bool:
     """Train a model into the new run folder `out`; whether training came to its end.
 
     With `start`, from the weights of that run and with its tokenizer: fine-tuning. Ctrl-C or
     SIGTERM saves a checkpoint and returns False. Under `torchrun`, all processes call this
-    together. Raises CalqueError for what the recipe or its data get wrong, before anything is
-    written to `out`.
+    together; `with_helpers`, it starts some itself where they help, see `helpers.py`. Raises
+    CalqueError for what the recipe or its data get wrong, before anything is written to `out`.
     """
     with Processes.meet() as processes:
         console = _console(console, processes)
         processes.from_main(lambda: _begin(recipe, out, console, start))
-        return _Training(RunFolder(out), processes, console).run()
+        return _go_on(RunFolder(out), processes, console, with_helpers)
 
 
-def resume(out: Path, recipe: Recipe | None = None, console: Console | None = None) -> bool:
+def resume(
+    out: Path,
+    recipe: Recipe | None = None,
+    console: Console | None = None,
+    *,
+    with_helpers: bool = False,
+) -> bool:
     """Go on with the training in `out`, to bitwise the end it would have had without the break.
+
+    `with_helpers`, by as many processes as before, where there are so many cores.
 
     Raises CalqueError when `recipe` is not the one it began with, when its data have changed, or
     when a file of the folder is not as it was written.
@@ -74,7 +89,12 @@ def resume(out: Path, recipe: Recipe | None = None, console: Console | None = No
             run.forget_initial()  # a kill may have come before it
             console.print(f"{out}: has been trained to its end", highlight=False)
             return True
-        return _Training(run, processes, console).run()
+        return _go_on(run, processes, console, with_helpers)
+
+
+def _go_on(run: RunFolder, alone: Processes, console: Console, with_helpers: bool) -> bool:
+    with helped(alone, run) if with_helpers else nullcontext(alone) as processes:
+        return Training(run, processes, console).run()
 
 
 def _console(console: Console | None, processes: Processes) -> Console:
@@ -117,7 +137,7 @@ def _refuse_changed(out: Path, recipe: Recipe | None) -> None:
         raise CalqueError(f"{out}: the {split} data have changed since this run began")
 
 
-class _Training:
+class Training:
     """One training, from where its run folder stands."""
 
     def __init__(self, run: RunFolder, processes: Processes, console: Console) -> None:
@@ -126,6 +146,7 @@ class _Training:
         self.corpora = prepare_corpora(self.recipe, run.tokenizers, Console(quiet=True))
         device = processes.device
         forget_old_kernels()
+        keep_freed_memory()
         torch.manual_seed(self.config.seed)
         self.model = run.new_model(attention_for(device)).to(device)
         if self.config.freeze_embeddings:
@@ -135,20 +156,23 @@ class _Training:
         bf16 = uses_bf16(self.config.precision, device)
         self.stepper = Stepper(self.model, self.config, processes, autocast=bf16)
         self.state = restore_checkpoint(run, self.stepper)
-        step_tokens = self.config.batch_tokens * self.config.accumulation * processes.world_size
-        segmentations = run.path / "segmentations"
-        self.course = Course(
-            self.corpora.train, run.tokenizers, self.recipe, step_tokens, segmentations
-        )
+        step_tokens = self.config.batch_tokens * self.config.accumulation * processes.budgets
+        place = run.path / "segmentations"
+        self.course = Course(self.corpora.train, run.tokenizers, self.recipe, step_tokens, place)
         self.report = Silence()
         if processes.is_main:
             tidy(run, self.state)
             self.report = Report(run.path, self.config, self.state, console)
             size = sum(p.numel() for p in self.model.parameters())
+            several = f", {processes.world_size} processes" if processes.world_size > 1 else ""
             self.report.note(
                 f"model: {size:,} parameters, on {device.type} in "
-                f"{'bf16' if bf16 else 'float32'}, into {run.path}"
+                f"{'bf16' if bf16 else 'float32'}{several}, into {run.path}"
             )
+            if self.state.world_size != processes.world_size:
+                before = f"{self.state.world_size} before the break, which rounded otherwise"
+                self.report.note(f"processes: {processes.world_size}; {before}")
+        self.state.world_size = processes.world_size
 
     def run(self) -> bool:
         """Train until done or interrupted; whether it was done."""

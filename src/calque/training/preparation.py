@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from calque.config import CalqueError
 from calque.recipe import Recipe
 from calque.text.batching import padding_waste, plan
 from calque.text.corpus import read_pairs
+from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, fingerprint, prepare
 from calque.text.tokenizers.pair import Tokenizers
 
@@ -42,7 +43,7 @@ def learn_tokenizers(recipe: Recipe, console: Console) -> Tokenizers:
 
         def texts() -> Iterator[tuple[str, str]]:
             number = 0
-            for corpus in recipe.data.train:
+            for corpus in _without_trees(recipe.data.train):
                 for pair in read_pairs(corpus, Counter()):
                     number += 1
                     if number % SHOW_EVERY == 0:
@@ -115,10 +116,17 @@ def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """What `prepare` is to be told of each split."""
     data = recipe.data
     limits = {"max_length": data.max_length, "max_ratio": data.max_ratio}
+    train, valid, parser = data.train, data.valid, data.parser
+    if not recipe.model.needs_trees:
+        train, valid, parser = _without_trees(train), _without_trees(valid), None
     return {
-        "train": {"corpora": data.train, **limits},
-        "valid": {"corpora": data.valid, **dict.fromkeys(limits)},
+        "train": {"corpora": train, "parser": parser, **limits},
+        "valid": {"corpora": valid, "parser": parser, **dict.fromkeys(limits)},
     }
+
+
+def _without_trees(corpora: Sequence[CorpusConfig]) -> list[CorpusConfig]:
+    return [replace(corpus, trees=None) for corpus in corpora]
 
 
 @contextmanager

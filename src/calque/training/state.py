@@ -53,6 +53,8 @@ class TrainingState:
     """Score (higher is better) and step of the best checkpoints, best first."""
     world_size: int = 1
     """Processes that train together: they share out each batch."""
+    budgets: int = 1
+    """Times `training.batch_tokens` in a step; see `Processes`."""
 
     def count(self, result: StepResult) -> None:
         """One more step has been done."""
@@ -99,25 +101,36 @@ def restore_checkpoint(run: RunFolder, stepper: Stepper) -> TrainingState:
     """Bring model and optimizer to the newest checkpoint.
 
     Without one the optimizer stays fresh, and so does the model unless the run has initial weights.
-    Raises CalqueError naming a file that is missing, altered or cut off, or when the processes
-    are not as many as before.
+    Raises CalqueError naming a file that is missing, altered or cut off, or when the steps would
+    not be as large as before.
     """
-    world_size = stepper.processes.world_size
-    saved = run.checkpoints()
-    if not saved:
+    processes, state = stepper.processes, saved_state(run)
+    if state is None:
         if run.initial:
             load_weights(stepper.model, run.initial)
-        return TrainingState(world_size=world_size)
-    check_manifest(saved[-1])
-    load_weights(stepper.model, saved[-1] / MODEL)
-    restore_optimizer(stepper.model, stepper.optimizer, load_tensors(saved[-1] / OPTIMIZER))
-    values = json.loads((saved[-1] / STATE).read_text(encoding="utf-8"))
-    state = parse(TrainingState, values, str(saved[-1] / STATE))
-    if state.world_size != world_size:
+        return TrainingState(world_size=processes.world_size, budgets=processes.budgets)
+    saved = run.checkpoints()[-1]
+    load_weights(stepper.model, saved / MODEL)
+    restore_optimizer(stepper.model, stepper.optimizer, load_tensors(saved / OPTIMIZER))
+    if state.budgets != processes.budgets:
         raise CalqueError(
-            f"{run.path}: was trained by {state.world_size} processes, now there are {world_size}"
+            f"{run.path}: a step held training.batch_tokens {state.budgets} times, here it would "
+            f"be {processes.budgets}; resume on as many GPUs as before"
         )
     return state
+
+
+def saved_state(run: RunFolder) -> TrainingState | None:
+    """Where the newest checkpoint stands, if there is one.
+
+    Raises CalqueError naming a file of it that is missing, altered or cut off.
+    """
+    saved = run.checkpoints()
+    if not saved:
+        return None
+    check_manifest(saved[-1])
+    values = json.loads((saved[-1] / STATE).read_text(encoding="utf-8"))
+    return parse(TrainingState, values, str(saved[-1] / STATE))
 
 
 def tidy(run: RunFolder, state: TrainingState) -> None:

@@ -63,13 +63,17 @@ class TeacherForcing(nn.Module):
         self.autocast = autocast
 
     def forward(
-        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
+        self,
+        source: Int[Tensor, "batch source"],
+        target: Int[Tensor, "batch target"],
+        tree: Int[Tensor, "batch source"] | None = None,
     ) -> Loss:
         twice = self.training and self.r_drop > 0
         if twice:  # the same pairs again, to meet another dropout
             source, target = torch.cat([source, source]), torch.cat([target, target])
+            tree = None if tree is None else torch.cat([tree, tree])
         with torch.autocast(source.device.type, torch.bfloat16, enabled=self.autocast):
-            memory: Any = self.model.encode(source)  # each family has its own
+            memory: Any = self.model.encode(source, tree)  # each family has its own
             past: Any = self.model.start(memory)
             features = self.model.features(target[:, :-1], memory, past)
             labels = target[:, 1:]
@@ -104,6 +108,7 @@ class Stepper:
         weight = (self.processes.world_size / batch.num_tokens) if mine else 0.0
         self.model.train()
         sums, too_large = self._accumulate(mine or shares[:1], weight, step)
+        self.processes.average_gradients(self.model)
         total, cross_entropy, stops = self.processes.total(
             torch.tensor([*sums, float(stop)], dtype=torch.float64)
         ).tolist()
@@ -131,7 +136,8 @@ class Stepper:
             except BatchTooLargeError as error:
                 self.optimizer.zero_grad()
                 # The others would wait for gradients that are already on their way.
-                if len(error.rows) == 1 or self.processes.world_size > 1:
+                on_their_way = isinstance(self.loss, DistributedDataParallel)
+                if len(error.rows) == 1 or on_their_way:
                     raise
                 parts, too_large = 2 * parts, error.rows
 
@@ -149,8 +155,9 @@ class Stepper:
         """The loss of a piece, its gradient added; BatchTooLargeError names the piece's pairs."""
         device = self.processes.device
         try:
-            loss = self.loss(piece.source.to(device), piece.target.to(device))
-            # The mean over processes, which the wrapper takes, is to be the sum over tokens.
+            tree = None if piece.tree is None else piece.tree.to(device)
+            loss = self.loss(piece.source.to(device), piece.target.to(device), tree)
+            # The mean over processes, which is taken, is to be the sum over tokens.
             (loss.total * weight).backward()
         except RuntimeError as error:
             if _is_out_of_memory(error):

@@ -44,7 +44,8 @@ def validate(model: Model, store: TokenStore, tokenizers: Tokenizers, recipe: Re
     for rows in plan(store.lengths, recipe.training.batch_tokens, seed=0, epoch=0):
         batch = collate(store, rows, tokenizers.special)
         source, target = batch.source.to(device), batch.target.to(device)
-        memory: Any = model.encode(source)  # each family has its own
+        tree = None if batch.tree is None else batch.tree.to(device)
+        memory: Any = model.encode(source, tree)  # each family has its own
         past: Any = model.start(memory)
         features = model.features(target[:, :-1], memory, past)
         labels = target[:, 1:]

@@ -1,9 +1,13 @@
 """The fast path of dropout on a CPU: many cheap random bits instead of one draw per number."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 STEPS = 65536  # of probability: one for each value of 16 random bits
+INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
+"""Of as many bits."""
 
 
 class RandomBitsDropout(nn.Dropout):
@@ -20,7 +24,21 @@ class RandomBitsDropout(nn.Dropout):
             input = input.to(torch.get_autocast_dtype("cpu"))
         if not self.training or not dropped:
             return input
+        return _Dropped.apply(input, dropped)  # pyright: ignore[reportReturnType]
+
+
+class _Dropped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, dropped: int) -> Tensor:
         words = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        bits = words.view(torch.int16)[: input.numel()].view(input.shape)
-        keep = (bits >= dropped - STEPS // 2).to(input.dtype)
-        return input * keep.mul_(STEPS / (STEPS - dropped))
+        random = words.view(torch.int16)[: input.numel()].view(input.shape)
+        # Numbers from integers: to compare into booleans, and to multiply by them, is slow.
+        kept = torch.empty(input.shape, dtype=INTEGERS[input.dtype])
+        torch.ge(random, dropped - STEPS // 2, out=kept).neg_()  # all bits, or none
+        scale = torch.tensor(STEPS / (STEPS - dropped), dtype=input.dtype)
+        ctx.factor = kept.bitwise_and_(scale.view(kept.dtype)).view(input.dtype)
+        return input * ctx.factor
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad * ctx.factor, None

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from calque.config import CalqueError
 from calque.models.parts.positioned_attention import DistancePenalty, RotaryAttention
 from calque.models.parts.relative_attention import RelativeAttention
+from calque.models.parts.structural_positions import (
+    StructuralAttention,
+    StructuralPositions,
+    StructuralRelativePositions,
+)
 from calque.models.transformer import (
     Attention,
     Part,
@@ -103,7 +108,10 @@ class NormalisedCount(Count):
         """See `SinusoidalPositions`; of targets."""
         return super().forward(length, start) / LEARNED
 
-    def source(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
+    def source(
+        self, ids: Int[Tensor, "batch length"], _tree: Tensor | None = None
+    ) -> Float[Tensor, "batch length d_model"]:
+        """See `PositionTable`."""
         last = (ids != self.pad_id).sum(dim=1, keepdim=True) - 1
         position = torch.arange(ids.size(1), device=ids.device)
         return self._on_first_feature(position / last.clamp(min=1))
@@ -124,6 +132,11 @@ def relative(_attention: Part, _score: Part) -> Part:
     return RelativeAttention
 
 
+def structural(_attention: Part, _score: Part) -> Part:
+    """Attention with a score and values of its own, by places in a tree."""
+    return StructuralAttention
+
+
 def penalised(_attention: Part, score: Part) -> Part:
     """Attention by the same score, less a penalty for distance."""
     return partial(Attention, score=partial(DistancePenalty, score=score))
@@ -136,6 +149,8 @@ class Positions:
     added: Part = NoPositions
     self_attention: Callable[[Part, Part], Part] = plain
     """From the attention and the score that the model would have anyway."""
+    encoder_attention: Callable[[Part, Part], Part] | None = None
+    """The encoder's, where it is another there: only a source has a tree."""
 
 
 POSITIONS: dict[str, Positions] = {
@@ -143,6 +158,10 @@ POSITIONS: dict[str, Positions] = {
     "half_split": Positions(added=HalfSplitPositions),
     "learned": Positions(added=LearnedPositions),
     "relative": Positions(self_attention=relative),
+    "structural": Positions(added=StructuralPositions),
+    "structural_relative": Positions(
+        added=StructuralRelativePositions, encoder_attention=structural
+    ),
     "rotary": Positions(self_attention=rotary),
     "alibi": Positions(self_attention=penalised),
     "count": Positions(added=Count),

@@ -32,6 +32,10 @@ class RelativeAttention(nn.Module):
         self.softmax = nn.Softmax(dim=-1)
         self.dropout = nn.Dropout(config.attention_dropout)
 
+    def offsets(self, query: Tensor, key: Tensor) -> Int[Tensor, "*#batch query key"]:
+        """How far each key is from each query, before clipping."""
+        return distances(query.size(2), key.size(2), query.device)
+
     def forward(
         self,
         query: Float[Tensor, "batch heads query d_key"],
@@ -40,7 +44,7 @@ class RelativeAttention(nn.Module):
         mask: Bool[Tensor, "#batch 1 #query key"],
     ) -> Float[Tensor, "batch heads query d_head"]:
         """See `Attention`."""
-        index = distances(query.size(2), key.size(2), query.device).clamp(-CLIP, CLIP) + CLIP
+        index = self.offsets(query, key).clamp(-CLIP, CLIP) + CLIP
         query = query * self.scale
         # The scores against all distances, then for each key its own: far fewer products than
         # against a vector per pair of positions (§3.3).

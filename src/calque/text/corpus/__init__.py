@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import tee
 from pathlib import Path
 
 from calque.config import CalqueError, choose
@@ -12,6 +13,7 @@ from calque.text.corpus.tabular import read_csv, read_jsonl, read_parquet, read_
 from calque.text.corpus.xml import read_tmx, read_xliff
 from calque.text.data import CorpusConfig
 from calque.text.files import COMPRESSIONS, expand
+from calque.text.trees import beside
 
 __all__ = ["READERS", "Pair", "read_pairs"]
 
@@ -33,9 +35,21 @@ READERS: dict[str, Reader] = {
 def read_pairs(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
     """Every pair of a corpus in its order, in bounded memory; an empty side is still a pair.
 
-    `left_out` counts, by reason, the units that hold no pair in these languages. Raises CalqueError
-    for a file that is missing, unreadable or not what its name says.
+    With `trees`, the sources are Sentences. `left_out` counts, by reason, the units that hold no
+    pair in these languages. Raises CalqueError for a file that is missing, unreadable or not what
+    its name says, and for trees that are not those of the sources.
     """
+    pairs = _read(corpus, left_out)
+    if corpus.trees is None:
+        yield from pairs
+        return
+    pairs, again = tee(pairs)
+    places = ((pair.source, f"{pair.file}:{pair.line}") for pair in again)
+    for pair, source in zip(pairs, beside(places, expand(corpus.trees)), strict=True):
+        yield pair._replace(source=source)
+
+
+def _read(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
     if corpus.file is None:
         yield from read_plain(corpus.source, corpus.target)
         return

@@ -36,6 +36,17 @@ class Frequent(Listed):
         """See `Tokenizer.encode`."""
         return [[self._ids.get(entry, UNK) for entry in self.split(line)] for line in lines]
 
+    def ends(self, lines: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer.ends`."""
+        found = []
+        for line in lines:
+            end, ends = 0, []
+            for entry in self.split(line):
+                end = line.index(entry, end) + len(entry)
+                ends.append(end)
+            found.append(ends)
+        return found
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """See `Tokenizer.decode`."""
         return [self.separator.join(self._texts(row)) for row in ids]

@@ -78,6 +78,10 @@ class Tokenizer(Protocol):
         """Ids of each line, without BOS and EOS."""
         ...
 
+    def ends(self, lines: Sequence[str]) -> list[list[int]]:
+        """Where each of the tokens that `encode` gives ends, in characters of its line."""
+        ...
+
     def sample(self, lines: Sequence[str], strength: float, seed: int) -> list[list[int]]:
         """Ids of one random segmentation of each line: a function of the arguments alone.
 

@@ -111,6 +111,14 @@ class SentencePiece:
         """See `Tokenizer.encode`."""
         return self._after_codes(lines, self._cut)
 
+    def ends(self, lines: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer.ends`; a character that is cut into bytes ends with the last of them.
+
+        Of a vocabulary without codes of languages.
+        """
+        cut = self._processor.encode(list(lines), out_type="immutable_proto")
+        return [[piece.end for piece in line.pieces] for line in cut]
+
     def sample(self, lines: Sequence[str], strength: float, seed: int) -> list[list[int]]:
         """See `Tokenizer.sample`: BPE-dropout, or unigram sampling over all segmentations."""
         # SentencePiece draws from a generator per thread, which takes the process's seed when the

@@ -49,6 +49,11 @@ class WordPiece(Listed):
         """See `Tokenizer.encode`."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(lines))]
 
+    def ends(self, lines: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer.ends`."""
+        encodings = self._tokenizer.encode_batch(list(lines))
+        return [[end for _, end in encoding.offsets] for encoding in encodings]
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """See `Tokenizer.decode`."""
         return [self._text(row).removeprefix(" ") for row in ids]

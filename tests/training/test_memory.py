@@ -1,0 +1,44 @@
+"""What oneDNN and the C library may keep."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from calque.training.memory import forget_old_kernels
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    forget_old_kernels()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) < 1024
+
+
+FAULTS = """
+import resource, sys, torch
+from calque.training.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def work():
+    a = torch.ones(5_000_000)
+    b = a + 1
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_freed_memory_is_used_again():
+    faults = {
+        how: int(subprocess.check_output([sys.executable, "-c", FAULTS, how]))
+        for how in ("keep", "give back")
+    }
+    assert faults["keep"] < 0.1 * faults["give back"]
