@@ -5,16 +5,21 @@ optimizer at the same rates; dropout alone is drawn by each for itself.
 """
 
 import logging
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils import clip_grad_norm_
 
@@ -24,6 +29,7 @@ from calque.models.build import ModelConfig, attention_for, build
 from calque.models.transformer import Transformer
 from calque.recipe import PRESETS, TrainingConfig
 from calque.text.batching import Batch
+from calque.training.distributed import Processes
 from calque.training.memory import forget_old_kernels, keep_freed_memory
 from calque.training.optimizer import BETAS, EPSILON, set_learning_rate
 from calque.training.schedule import SCHEDULES
@@ -75,15 +81,17 @@ class Trained:
 
 
 class Calque:
-    """The step of `calque train`."""
+    """The step of `calque train`, in one process or in one of several."""
 
-    def __init__(self, setting: Setting, precision: str) -> None:
+    def __init__(
+        self, setting: Setting, precision: str, processes: Processes | None = None
+    ) -> None:
         forget_old_kernels()
         keep_freed_memory()
         self.device, self.held = setting.device, _held(setting.device)
         model = setting.new_model()
         config = replace(setting.training, precision=precision)
-        self.stepper = make_stepper(model, config, self.device)
+        self.stepper = make_stepper(model, config, processes or Processes(0, 1, self.device))
         self.step = 0
 
     def __call__(self, batches: list[Batch]) -> Trained:
@@ -93,6 +101,51 @@ class Calque:
         self.step += 1
         result = self.stepper(batch, self.step, stop=False)
         return result.total / result.tokens
+
+
+class HelpedCalque:
+    """`calque train` on a CPU: a process for each thread that there is, see `training.helpers`."""
+
+    def __init__(self, setting: Setting, precision: str) -> None:
+        number = torch.get_num_threads()
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.helpers = []
+        for rank in range(1, number):
+            ours, theirs = get_context("spawn").Pipe()
+            asked = setting, precision, rank, number, store.port
+            # A daemon: it ends with us.
+            get_context("spawn").Process(target=_help, args=(theirs, *asked), daemon=True).start()
+            self.helpers.append(ours)
+        self.mine = Share(setting, precision, 0, number, store)
+
+    def __call__(self, batches: list[Batch]) -> Trained:
+        for helper in self.helpers:
+            helper.send(batches)
+        found = self.mine(batches)
+        memory = found.memory + sum(helper.recv().memory for helper in self.helpers)
+        return replace(found, memory=memory)
+
+
+def _help(connection: Connection, *asked: Any) -> None:
+    share = Share(*asked)
+    while True:
+        connection.send(share(connection.recv()))
+
+
+class Share(Calque):
+    """What one of several processes does: its share of each batch, with one thread."""
+
+    def __init__(
+        self, setting: Setting, precision: str, rank: int, number: int, store: TCPStore | int
+    ) -> None:
+        torch.set_num_threads(1)
+        if isinstance(store, int):
+            store = TCPStore("127.0.0.1", store, is_master=False)
+        joined = Processes(rank, number, setting.device).joined(store)
+        super().__init__(setting, precision, joined.__enter__())
+        # Before the interpreter ends, which would wait for the group's threads for ever.
+        Finalize(None, joined.__exit__, (None, None, None), exitpriority=1)
 
 
 class CompiledCalque(Calque):
@@ -195,8 +248,9 @@ def _marian(transformers: Any, setting: Setting) -> Any:
 
 
 CONTENDERS: dict[str, tuple[Callable[..., Any], str | bool]] = {
-    "calque": (Calque, "auto"),
-    "calque, float32": (Calque, "float32"),
+    "calque": (HelpedCalque, "auto"),
+    "calque, one process": (Calque, "auto"),
+    "calque, float32": (HelpedCalque, "float32"),
     "MarianMTModel, float32": (Marian, False),
     "MarianMTModel, bf16 autocast": (Marian, True),
     "calque, compiled": (CompiledCalque, "bf16"),

@@ -19,7 +19,7 @@ from train_speed import operations_per_token, read, rows_of
 from calque.recipe import PRESETS
 
 PEER = "MarianMTModel, bf16 autocast"
-NAMES = ["calque, compiled", "calque", PEER]
+NAMES = ["calque, compiled", "calque, one process", PEER]
 WARM_UP = 20  # steps, compilation with them
 
 

@@ -103,13 +103,13 @@ def benchmark(path: Path, seconds: float = SECONDS) -> Benchmark:
     )
 
 
-def make_stepper(model: Model, config: TrainingConfig, device: torch.device) -> Stepper:
+def make_stepper(model: Model, config: TrainingConfig, processes: Processes) -> Stepper:
     """What moves a model's weights in `calque train`, with the fast paths that it takes."""
-    model = model.to(device)
-    if device.type == "cpu":
+    model = model.to(processes.device)
+    if processes.device.type == "cpu":
         use_fast_layers(model)
-    autocast = uses_bf16(config.precision, device)
-    return Stepper(model, config, Processes(0, 1, device), autocast=autocast)
+    autocast = uses_bf16(config.precision, processes.device)
+    return Stepper(model, config, processes, autocast=autocast)
 
 
 def synthetic_batches(
@@ -142,7 +142,7 @@ def _train(path: Path, device: torch.device, seconds: float) -> Training:
     run = RunFolder(path)
     config = run.recipe.training
     model = run.new_model(attention_for(device))
-    stepper = make_stepper(model, config, device)
+    stepper = make_stepper(model, config, Processes(0, 1, device))
     batches = cycle(list(islice(_typical_batches(run), 50)))
     passes = 2 if config.r_drop else 1
     tokens = operations = 0.0
