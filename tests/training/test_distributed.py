@@ -41,9 +41,10 @@ ALONE_AT_THE_END = (
 
 AS_ON_GPUS = (
     "from torch.nn.parallel import DistributedDataParallel\n"
-    "from calque.training.distributed import Processes\n"
+    "from calque.training.distributed import GradientSum, Processes\n"
     "Processes.wrap = lambda self, module: DistributedDataParallel(module)\n"
-    "Processes.average_gradients = lambda self, module: None\n"
+    "Processes.divisor = property(lambda self: self.world_size)\n"
+    "GradientSum.__call__ = lambda self: None\n"
 )
 
 

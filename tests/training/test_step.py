@@ -11,7 +11,7 @@ from calque.models.transformer import Transformer
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch
 from calque.text.tokenizers.interface import SpecialIds
-from calque.training.distributed import Processes
+from calque.training.distributed import GradientSum, Processes
 from calque.training.step import BatchTooLargeError, LossNotFiniteError, Stepper
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -90,16 +90,16 @@ def test_accumulation_is_one_large_batch(special, accumulation, monkeypatch):
 
 
 @pytest.mark.parametrize("world_size", [2, 8, 11])
-def test_the_mean_over_processes_is_one_large_batch(world_size, monkeypatch):
+def test_the_sum_over_processes_is_one_large_batch(world_size, monkeypatch):
     monkeypatch.setattr(Processes, "wrap", lambda _, module: module)
-    monkeypatch.setattr(Processes, "average_gradients", lambda _, module: None)
+    monkeypatch.setattr(GradientSum, "__call__", lambda _: None)
     monkeypatch.setattr(Processes, "total", lambda _, values: values)
     whole = gradients(stepper(clip_norm=None), batch(), monkeypatch)
     ranks = [Processes(rank, world_size, torch.device("cpu")) for rank in range(world_size)]
     shares = [
         gradients(stepper(processes=one, clip_norm=None), batch(), monkeypatch) for one in ranks
     ]
-    assert_same([torch.stack(grads).mean(dim=0) for grads in zip(*shares, strict=True)], whole)
+    assert_same([torch.stack(grads).sum(dim=0) for grads in zip(*shares, strict=True)], whole)
 
 
 def test_gradients_are_the_mean_over_tokens(monkeypatch):

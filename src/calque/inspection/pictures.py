@@ -1,6 +1,7 @@
 """What a report holds as PNG files, by matplotlib."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,26 +119,29 @@ def _tokens(target: Mapping[str, Any]) -> Figure:
 
 
 def _beam(beam: Mapping[str, Any]) -> Figure:
+    """A row of prefixes for each step, and below one that ended its score."""
     nodes, ends = beam["nodes"], beam["ends"]
-    steps, width = max(n["step"] for n in nodes) + 2, max(n["rank"] for n in nodes) + 1
-    figure = Figure(figsize=(1.15 * steps, 0.55 * (width + len(ends)) + 0.6))
+    widths = Counter(node["step"] for node in nodes)
+    columns, steps = max(widths.values()), len(widths)
+    figure = Figure(figsize=(1.3 * columns, 0.7 * steps + 0.2))
     ax = figure.subplots()
 
-    def put(x: int, y: int, text: str, parent: Mapping[str, Any] | None, colour: str) -> None:
-        if parent is not None:
-            ax.plot([parent["step"], x], [parent["rank"], y], color=colour, linewidth=1, zorder=1)
-        frame = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour}
-        ax.text(x, y, text, ha="center", va="center", fontsize=7, bbox=frame, zorder=2)
+    def place(node: Mapping[str, Any]) -> tuple[float, float]:
+        return (columns - widths[node["step"]]) / 2 + node["rank"], float(node["step"])
 
     for node in sorted(nodes, key=lambda n: n["won"]):
-        parent = None if node["parent"] is None else nodes[node["parent"]]
+        (x, y), colour = place(node), RUST if node["won"] else GREY
+        if node["parent"] is not None:
+            above = place(nodes[node["parent"]])
+            ax.plot([above[0], x], [above[1], y], color=colour, linewidth=1, zorder=1)
+        frame = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour}
         text = f"{node['piece']}\n{node['log_prob']:.2f}"
-        put(node["step"], node["rank"], text, parent, RUST if node["won"] else GREY)
+        ax.text(x, y, text, ha="center", va="center", fontsize=7, bbox=frame, zorder=2)
     for rank, end in enumerate(ends):
-        node = nodes[end["node"]]
-        text = f"{rank + 1}. score\n{end['score']:.2f}"
-        put(node["step"] + 1, width + rank, text, node, TEAL if rank else RUST)
-    ax.set(xlim=(-0.6, steps - 0.4), ylim=(width + len(ends) - 0.4, -0.6))
+        x, y = place(nodes[end["node"]])
+        text, colour = f"{rank + 1}. score {end['score']:.2f}", TEAL if rank else RUST
+        ax.text(x, y + 0.36, text, ha="center", va="center", fontsize=7, color=colour, zorder=2)
+    ax.set(xlim=(-0.6, columns - 0.4), ylim=(steps - 0.4, -0.4))
     ax.axis("off")
     return figure
 

@@ -77,27 +77,18 @@ class Processes:
         """
         return self.world_size if self.device.type == "cuda" else 1
 
+    @property
+    def divisor(self) -> int:
+        """What the sum of the processes' gradients comes divided by."""
+        return self.world_size if self.device.type == "cuda" else 1
+
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module; on GPUs, with its gradients averaged over the processes as they come."""
+        """The module; on GPUs, with the mean of its gradients over the processes as they come.
+
+        On a CPU their sum is taken afterwards, see `GradientSum`.
+        """
         several = self.world_size > 1 and self.device.type == "cuda"
         return DistributedDataParallel(module) if several else module
-
-    def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients over the processes, unless the wrapper has done so.
-
-        In one piece, in the order of the parameters: sums are rounded the same in each step, which
-        the wrapper's buckets, remade after a first step, do not hold to with three processes.
-        """
-        if self.world_size == 1 or self.device.type == "cuda":
-            return
-        parameters = [p for p in module.parameters() if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in parameters])  # pyright: ignore[reportOptionalMemberAccess]
-        with _losses_noticed():
-            dist.all_reduce(flat)
-        flat /= self.world_size
-        parts = flat.split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -133,6 +124,30 @@ class Processes:
     def fail(self, message: str) -> NoReturn:
         """End with what has gone wrong in all processes alike: the main one says it."""
         raise CalqueError(message) if self.is_main else SystemExit(2)
+
+
+class GradientSum:
+    """Adds up the gradients of all processes on a CPU; on GPUs, `Processes.wrap` sees to them.
+
+    In one piece, in the order of the parameters: sums are rounded the same in each step, which
+    DistributedDataParallel's buckets, remade after a first step, do not hold to with three
+    processes. Always in the same memory: to get new costs as much as the exchange.
+    """
+
+    def __init__(self, module: nn.Module, processes: Processes) -> None:
+        self.module, self.flat = module, torch.empty(0)
+        self.needed = processes.world_size > 1 and processes.device.type == "cpu"
+
+    def __call__(self) -> None:
+        if not self.needed:
+            return
+        parameters = [p for p in self.module.parameters() if p.grad is not None]
+        torch.cat([p.grad.flatten() for p in parameters], out=self.flat)  # pyright: ignore[reportOptionalMemberAccess]
+        with _losses_noticed():
+            dist.all_reduce(self.flat)
+        parts = self.flat.split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from calque.losses.projected import projected_loss
 from calque.models.build import Model
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch
-from calque.training.distributed import Processes
+from calque.training.distributed import GradientSum, Processes
 from calque.training.optimizer import OPTIMIZERS, set_learning_rate
 from calque.training.schedule import SCHEDULES
 
@@ -94,6 +94,7 @@ class Stepper:
         self.model, self.config, self.processes = model, config, processes
         self.optimizer = OPTIMIZERS[config.optimizer](model, config)
         self.loss = processes.wrap(TeacherForcing(model, config, autocast))
+        self.add_up = GradientSum(model, processes)
 
     def __call__(self, batch: Batch, step: int, stop: bool) -> StepResult:
         """Step number `step` (from 1), on this process's share of `batch`.
@@ -105,10 +106,10 @@ class Stepper:
         shares = batch.split(self.config.accumulation * self.processes.world_size)
         mine = shares[self.processes.rank :: self.processes.world_size]
         # Fewer pairs than processes: the idle one goes along with another's, at no weight.
-        weight = (self.processes.world_size / batch.num_tokens) if mine else 0.0
+        weight = (self.processes.divisor / batch.num_tokens) if mine else 0.0
         self.model.train()
         sums, too_large = self._accumulate(mine or shares[:1], weight, step)
-        self.processes.average_gradients(self.model)
+        self.add_up()
         total, cross_entropy, stops = self.processes.total(
             torch.tensor([*sums, float(stop)], dtype=torch.float64)
         ).tolist()
@@ -157,7 +158,7 @@ class Stepper:
         try:
             tree = None if piece.tree is None else piece.tree.to(device)
             loss = self.loss(piece.source.to(device), piece.target.to(device), tree)
-            # The mean over processes, which is taken, is to be the sum over tokens.
+            # What comes of all processes is to be the mean over the tokens of the batch.
             (loss.total * weight).backward()
         except RuntimeError as error:
             if _is_out_of_memory(error):
