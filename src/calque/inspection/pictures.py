@@ -140,7 +140,8 @@ def _beam(beam: Mapping[str, Any]) -> Figure:
     for rank, end in enumerate(ends):
         x, y = place(nodes[end["node"]])
         text, colour = f"{rank + 1}. score {end['score']:.2f}", TEAL if rank else RUST
-        ax.text(x, y + 0.36, text, ha="center", va="center", fontsize=7, color=colour, zorder=2)
+        over = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        ax.text(x, y + 0.38, text, ha="center", va="center", fontsize=7, color=colour, bbox=over)
     ax.set(xlim=(-0.6, columns - 0.4), ylim=(steps - 0.4, -0.4))
     ax.axis("off")
     return figure
