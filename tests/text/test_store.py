@@ -433,6 +433,20 @@ def test_pairs_that_are_left_out_leave_the_trees_of_others_in_place(
     assert plain.texts(rows) == store.texts(rows)
 
 
+def test_trees_of_some_corpora_alone_and_of_other_segmentations_are_let_go(
+    parsed: CorpusConfig, tokenizers: Tokenizers, cache: Path
+) -> None:
+    without = replace(parsed, trees=None)
+    mixed = prepare([parsed, without], tokenizers, **LIMITS, cache=cache)
+    assert mixed.trees(np.arange(1)) is None
+    assert all_rows(mixed) == all_rows(prepare([without] * 2, tokenizers, **LIMITS, cache=cache))
+    store = prepare([parsed], tokenizers, **LIMITS, cache=cache)
+    sampled = resample(store, tokenizers, 0.1, seed=1, epoch=0, cache=cache)
+    rows = np.arange(len(store))
+    assert sampled.trees(rows) is None
+    assert sampled.texts(rows) == store.texts(rows)
+
+
 def test_other_trees_are_another_store(
     parsed: CorpusConfig, tokenizers: Tokenizers, tmp_path: Path
 ) -> None:

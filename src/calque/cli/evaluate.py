@@ -31,24 +31,21 @@ def evaluate(
     from calque.evaluation.metrics import comparison_table, score_table
     from calque.translator import Translator
 
+    out, errors = Console(), Console(stderr=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     check_trees(trees, run, *([baseline] if baseline else []))
     (corpus,) = two_files((source, reference), trees)
     pairs = read_evaluation_pairs(corpus)
     language = RunFolder(run).recipe.data.target_language
     translator = Translator.load(run, device=device)
-    errors = Console(stderr=True)
     for reason, number in pairs.left_out.items():
         errors.print(f"left out: {number:,} {reason}", highlight=False)
     with errors.status("translating"):
         if baseline is None:
-            result = evaluate_run(translator, pairs, language)
-            table = score_table(result)
+            table = score_table(result := evaluate_run(translator, pairs, language))
         else:
             other = Translator.load(baseline, device=device)
-            result = compare_runs(other, translator, pairs, language)
-            table = comparison_table(result)
-    out = Console()
+            table = comparison_table(result := compare_runs(other, translator, pairs, language))
     if as_json:
         out.print_json(data=[asdict(metric) for metric in result])
     else:

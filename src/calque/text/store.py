@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
     }
 )
 TREES = ("source_tree", "word_lengths", "word_heads")
-"""Further columns, where the sources have trees: over the tokens, and of the words."""
+"""Further columns, where all sources have trees: over the tokens, and of the words."""
 WITH_TREES = pa.schema([*SCHEMA, *(pa.field(name, pa.list_(pa.int32())) for name in TREES)])
 SIDES = ("source", "target")
 
@@ -226,13 +226,13 @@ def _tokenised(
     parse: Parser | None,
 ) -> Iterator[pa.RecordBatch]:
     num_read = num_kept = 0
+    schema = WITH_TREES if parse or all(corpus.trees for corpus in corpora) else SCHEMA
     for number, corpus in enumerate(corpora):
         pairs = read_pairs(corpus, summary.left_out)
         while read := list(islice(pairs, CHUNK)):
             if parse:
                 sources = parse([pair.source for pair in read])
                 read = [p._replace(source=s) for p, s in zip(read, sources, strict=True)]
-            schema = WITH_TREES if corpus.trees or parse else SCHEMA
             chunk = _tokenise(number, read, tokenizers, summary, schema)
             yield chunk
             num_read += len(read)
@@ -255,7 +255,7 @@ def _tokenise(
         else:
             file = summary.files.setdefault(pair.file, len(summary.files))
             row = source, target, pair.source, pair.target, corpus, file, pair.line
-            if isinstance(pair.source, Sentence):
+            if schema is WITH_TREES and isinstance(pair.source, Sentence):
                 row += tree, pair.source.tree.lengths, pair.source.tree.heads
             rows.append(row)
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
@@ -297,4 +297,4 @@ def _resampled(
                 if limit is not None and len(ids) > limit:
                     sampled[row] = usual[row].as_py()
             columns[side] = pa.array(sampled, usual.type)
-        yield pa.record_batch(columns, schema=SCHEMA)
+        yield pa.record_batch(columns[: len(SCHEMA)], schema=SCHEMA)  # trees: of usual tokens
