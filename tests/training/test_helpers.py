@@ -121,7 +121,7 @@ def test_without_its_helper_it_ends_with_one_message(child, long, tmp_path):
         (64, 1e12, {}, 4),
         (64, 1e12, {"accumulation": 2}, 8),
         (64, 1e12, {"batch_tokens": 500}, 1),
-        (64, 3.1e9, {}, 3),
+        (64, 6.2e9, {}, 3),
         (64, 1e6, {}, 1),
         (64, 1e12, {"max_steps": 10}, 1),
     ],

@@ -30,7 +30,7 @@ SHORT = 1e12
 """Operations of a training that is over before helpers, which take seconds to start, would help."""
 BYTES_PER_PARAMETER = 20
 """Weight, gradient, its copy on the way, and two means of Adam."""
-BYTES_PER_PROCESS = 500_000_000
+BYTES_PER_PROCESS = 1_000_000_000
 """PyTorch, and what lies between the layers."""
 
 STARTED = "started"
