@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
 
+import calque.cli.workers
 import calque.translator
 from calque import CalqueError, Translator
 from calque.cli.workers import ParallelTranslator
@@ -188,3 +190,26 @@ def test_it_ends_without_a_word(how, trained, tmp_path, lines):
         assert process.wait(LIMIT) == (130 if how == "interrupted" else 1)
         assert not any(map(alive, workers))
     assert err.strip() in ("", "Aborted!", "Aborted.")
+
+
+def test_an_interruption_waits_until_all_are_started(trained, monkeypatch):
+    """Whatever thread takes the signal: a worker half started complains."""
+    begun = []
+
+    def begin(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        begun.append(1)
+
+    monkeypatch.setattr(calque.cli.workers, "_Worker", begin)
+    handler, threads, end = signal.getsignal(signal.SIGINT), torch.get_num_threads(), Event()
+    other = Thread(target=end.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ParallelTranslator(Translator.load(trained / "run"), processes=2).start()
+    finally:
+        end.set()
+        other.join()
+        torch.set_num_threads(threads)
+    assert (len(begun), signal.getsignal(signal.SIGINT)) == (2, handler)

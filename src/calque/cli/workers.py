@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 
 import torch
 
@@ -41,7 +41,7 @@ class ParallelTranslator:
         """Start the workers, which takes seconds; until `close`, this process has one thread."""
         torch.set_num_threads(1)
         pickled = pickle.dumps(self.translator)
-        with _interruption_blocked():
+        with _interruption_deferred():
             for _ in range(self.processes):
                 self._workers.append(_Worker(self._batches, pickled))
 
@@ -162,11 +162,21 @@ def _ended(exit_code: int | None) -> str:
 
 
 @contextmanager
-def _interruption_blocked() -> Iterator[None]:
-    """What is started here never sees Ctrl-C, which a terminal sends to all: we answer for it."""
+def _interruption_deferred() -> Iterator[None]:
+    """Ctrl-C, which a terminal sends to all: what is started here never sees it, we do afterwards.
+
+    To block it would not do for us: any thread may take a signal, and the main thread answers.
+    """
     resource_tracker.ensure_running()  # which would unblock it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    asked: list[int] = []
+    main = current_thread() is main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number)) if main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
