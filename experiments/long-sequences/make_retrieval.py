@@ -2,21 +2,22 @@
 
     python experiments/long-sequences/make_retrieval.py runs/tasks
 
-A source is some noise, eight keys with their values (`k5=v3`), more noise, and a question for each
-key in another order (`k5?0` is the first); the target is the values in the order of the questions.
-The noise between is 0 to 256 tokens long in training, and of one length in each test file.
+A source is some noise, eight keys with their values (`k5=v3`), more noise, and a question for one
+of the keys (`k5?`). The target is its value, four times over: so BLEU, which counts runs of up to
+four tokens, is the share of the answers that are right. The noise between is 0 to 128 tokens long
+in training, and of one length in each test file.
 """
 
 import argparse
 from pathlib import Path
 from random import Random
 
-KEYS, VALUES, NOISE = 16, 16, 16
-ASKED = 8
-BEFORE = 32, 64
+KEYS, VALUES, NOISE = 8, 8, 8
+TIMES = 4
+BEFORE = 16, 48
 """Tokens of noise before the first pair, so that none is among the tokens that all may see."""
-LONGEST_TRAINED = 256
-TESTED = (16, 64, 128, 256, 512)
+LONGEST_TRAINED = 128
+TESTED = (8, 16, 32, 64, 128, 256)
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the folder `retrieval` goes")
     parser.add_argument("--pairs", type=int, default=20_000, help="default: %(default)s")
-    parser.add_argument("--tested", type=int, default=100, help="of each distance; default: 100")
+    parser.add_argument("--tested", type=int, default=200, help="of each distance; default: 200")
     given = parser.parse_args()
     random, folder = Random(1), given.folder / "retrieval"
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,15 +37,16 @@ def main() -> None:
 
 
 def example(distance: int, random: Random) -> tuple[list[str], list[str]]:
-    """Source and target, with so many tokens between the last pair and the first question."""
-    keys = random.sample(range(KEYS), ASKED)
+    """Source and target, with so many tokens between the last pair and the question."""
+    keys = random.sample(range(KEYS), KEYS)
     values = {key: random.randrange(VALUES) for key in keys}
-    questions = random.sample(keys, ASKED)
-    noise = [f"n{random.randrange(NOISE)}" for _ in range(random.randint(*BEFORE) + distance)]
-    before, between = noise[: len(noise) - distance], noise[len(noise) - distance :]
+    asked = random.choice(keys)
+    before, between = (
+        [f"n{random.randrange(NOISE)}" for _ in range(number)]
+        for number in (random.randint(*BEFORE), distance)
+    )
     pairs = [f"k{key}=v{values[key]}" for key in keys]
-    asked = [f"k{key}?{place}" for place, key in enumerate(questions)]
-    return before + pairs + between + asked, [f"v{values[key]}" for key in questions]
+    return [*before, *pairs, *between, f"k{asked}?"], [f"v{values[asked]}"] * TIMES
 
 
 def write(stem: Path, distances: list[int], random: Random) -> None:
