@@ -41,7 +41,7 @@ class FastMemory:
 
     def select(self, rows: Int[Tensor, " kept"]) -> "FastMemory":
         """The given rows, in the given order."""
-        return FastMemory(self.keys_values[:, :, rows], self.mask[rows])
+        return FastMemory(self.keys_values.index_select(2, rows), self.mask[rows])
 
 
 class FastPast:
@@ -55,8 +55,8 @@ class FastPast:
         self.heads = config.num_heads
         # Which entries each hypothesis descends from: [sources, width, entries].
         self.descent = torch.ones(sources, 1, 0, dtype=torch.bool, device=device)
-        # With room for more entries than there are: [layers, sources, room, keys and values].
-        shape = config.num_decoder_layers, sources, 0, 2 * config.d_model
+        # With room for more entries than there are: [layers, room, sources, keys and values].
+        shape = config.num_decoder_layers, 0, sources, 2 * config.d_model
         self.keys_values = torch.empty(shape, device=device)
         # Used again in each step: as much new memory takes longer to get than to fill.
         self.logits = torch.empty(0, device=device)
@@ -75,7 +75,7 @@ class FastPast:
     def begin_step(self) -> Float[Tensor, "sources 1 width entries"]:
         """Make the hypotheses entries; what to add to their scores against all entries."""
         sources, width, entries = self.descent.shape
-        if self.keys_values.size(2) < entries + width:
+        if self.keys_values.size(1) < entries + width:
             self._tidy(torch.arange(sources, device=self.descent.device))
         own = torch.eye(width, dtype=torch.bool, device=self.descent.device)
         self.descent = torch.cat([self.descent, own.expand(sources, -1, -1)], dim=2)
@@ -87,22 +87,23 @@ class FastPast:
     ) -> Float[Tensor, "2 sources heads entries d_head"]:
         """The keys and values of all entries in a layer, with those of this step."""
         end = self.descent.size(2)
-        entries = self.keys_values[layer, :, :end]
-        entries[:, end - new.size(1) :] = new
-        return entries.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        entries = self.keys_values[layer, :end]
+        entries[end - new.size(1) :] = new.transpose(0, 1)
+        return entries.unflatten(-1, (2, self.heads, -1)).permute(2, 1, 3, 0, 4)
 
     def _tidy(self, kept: Int[Tensor, " kept"]) -> None:
         """Keep these sources, and of their entries those with descendants; make room for more."""
         used = self.descent.any(dim=1)
         number = int(used.sum(dim=1).amax()) if used.numel() else 0
         entries = used.int().topk(number).indices  # [kept, number]
-        width, room = self.descent.size(1), self.keys_values.size(2)
+        width = self.descent.size(1)
         self.descent = self.descent.gather(2, entries[:, None].expand(-1, width, -1))
-        rows = (kept[:, None] * room + entries).flatten()
-        moved = self.keys_values.flatten(1, 2)[:, rows].unflatten(1, (len(kept), number))
-        layers, _, _, size = self.keys_values.shape
-        self.keys_values = moved.new_empty(layers, len(kept), number + GROWTH * width, size)
-        self.keys_values[:, :, :number] = moved
+        old, (layers, _, sources, size) = self.keys_values, self.keys_values.shape
+        rows = (entries.T * sources + kept).flatten()
+        self.keys_values = old.new_empty(layers, number + GROWTH * width, len(kept), size)
+        for before, after in zip(old, self.keys_values, strict=True):
+            moved = after[:number].flatten(0, 1)
+            torch.index_select(before.flatten(0, 1), 0, rows, out=moved)
 
 
 class FastTransformer:
