@@ -106,13 +106,13 @@ class Translator:
         Raises CalqueError if the model needs trees, a line is no Sentence, which has one, and there
         is no parser.
         """
-        lines = self.parser(lines) if self.parser else lines
+        lines = self.parsed(lines)
         ids = self.tokenizers.source.encode(lines)
         found: list[list[Translation]] = [[EMPTY] for _ in lines]
         for rows in _plan(lines, ids):
             with products("bf16" if self._bf16 else "ieee"):
                 source = self._source([ids[row] for row in rows])
-                searched = self._with_trees([lines[row] for row in rows])
+                searched = self.with_trees(self._searched, [lines[row] for row in rows])
                 hypotheses = self.search(searched, source, self.decoding)
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)
@@ -124,6 +124,17 @@ class Translator:
         The lines of one batch, by themselves, are the same batch again.
         """
         return list(_plan(lines, self.tokenizers.source.encode(lines)))
+
+    def parsed(self, lines: Sequence[str]) -> Sequence[str]:
+        """The lines with their trees, if there is a parser."""
+        return self.parser(lines) if self.parser else lines
+
+    def with_trees(self, model: Any, lines: Sequence[str]) -> Any:
+        """The model for these lines: if it needs their trees and they have them, with these."""
+        trees = token_trees(lines, self.tokenizers.source) if self._needs_trees else []
+        if not trees or not all(trees):
+            return model
+        return Parsed(model, pad_trees(trees).to(next(self.model.parameters()).device))
 
     def look(self, line: str) -> "calque.inspection.Look":
         """The best translation of a line, and how the model comes to it; see `inspection.look`."""
@@ -141,13 +152,6 @@ class Translator:
         rows = [torch.tensor([*row, config.eos_id]) for row in ids]
         padded = pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
         return padded.to(next(self.model.parameters()).device)
-
-    def _with_trees(self, lines: Sequence[str]) -> Any:
-        """What is searched, for these lines."""
-        trees = token_trees(lines, self.tokenizers.source) if self._needs_trees else []
-        if not trees or not all(trees):
-            return self._searched
-        return Parsed(self._searched, pad_trees(trees).to(next(self.model.parameters()).device))
 
     def _translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         texts = self.tokenizers.target.decode([h.tokens for h in hypotheses])

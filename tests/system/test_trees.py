@@ -1,12 +1,17 @@
 """Structural positions by the command line, on real trees: trained, validated, translated."""
 
 import json
+import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
 
 from calque.config import CalqueError
-from calque.serving.loaded import load
+from calque.inspection import look
+from calque.serving.loaded import Loaded, load
+from calque.text.parsers import PARSERS
 
 RECIPE = """
 [data]
@@ -137,8 +142,53 @@ def test_without_trees_every_command_says_what_is_missing(run, treebank, calque,
     refused = calque("export", run, tmp_path / "exported", "--to", "hugging-face")
     assert refused.code == 2
     assert "model.positions" in refused.err
-    with pytest.raises(CalqueError, match="each sentence would have to come with its dependency"):
+    with pytest.raises(CalqueError, match="no request has dependency trees"):
         load(run, "cpu")
+
+
+@pytest.fixture
+def served(run, treebank, tmp_path, monkeypatch) -> Loaded:
+    """The run as it would be with a parser, one that knows the trees of the treebank."""
+    known = {
+        " ".join(row[1] for row in words_of(b)): words_of(b)
+        for b in blocks_of(treebank / "dev.conllu")
+    }
+
+    def parse(lines):
+        for line in lines:
+            heads = [int(row[6]) - 1 for row in known[line]]
+            yield [
+                (row[1], place if head < 0 else head)
+                for place, (row, head) in enumerate(zip(known[line], heads, strict=True))
+            ]
+
+    monkeypatch.setitem(PARSERS, "known", lambda model: parse)
+    shutil.copytree(run, tmp_path / "run")
+    recipe, manifest = tmp_path / "run/recipe.toml", tmp_path / "run/manifest.json"
+    recipe.write_text(recipe.read_text().replace("[data]\n", '[data]\nparser = "known:trees"\n', 1))
+    told = json.loads(manifest.read_text())
+    told["sha256"]["recipe.toml"] = sha256(recipe.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(told))
+    return load(tmp_path / "run", "cpu")
+
+
+def test_with_a_parser_it_is_looked_at_and_served(served, treebank):
+    lines, translator = (treebank / "dev.en").read_text("utf-8").splitlines(), served.translator
+    depths = (treebank / "dev.depth").read_text().split()
+    right = [a == b for a, b in zip(translator.translate(lines), depths, strict=True)]
+    assert sum(right) > 0.85 * len(right)
+    for line in lines[:5]:
+        ((best, *_),) = translator.n_best([line])
+        seen = look(translator, line)
+        assert seen.translation == best
+        of_tokens = torch.tensor(best.hypothesis.token_log_probs)
+        torch.testing.assert_close(seen.log_probs, of_tokens, atol=1e-4, rtol=0)
+        begun = look(translator, line, beginning=best.hypothesis.tokens[:1])
+        assert begun.translation.text == best.text
+        assert served.link(line, best).target == [best.text]
+        likeliest, *others = served.alternatives(line, "", 3)
+        assert likeliest.translation.text == best.text
+        assert all(one.probability <= likeliest.probability for one in others)
 
 
 def test_trees_that_are_not_the_lines_own_are_named(run, treebank, calque, tmp_path):

@@ -9,11 +9,17 @@ from calque.models.interface import Memory, Past
 
 
 class Parsed:
-    """A model for one search, which gives its encoder the trees; see `Seq2Seq`."""
+    """A model for some sources, whose encoder it gives their trees; see `Seq2Seq`."""
 
     def __init__(self, model: Any, tree: Int[Tensor, "batch source"]) -> None:
         self.model, self.tree = model, tree
         self.config = model.config
+
+    def __call__(
+        self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
+    ) -> Float[Tensor, "batch target vocab"]:
+        memory = self.encode(source)
+        return self.decode(target, memory, self.start(memory))
 
     def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
         return self.model.encode(source, self.tree)

@@ -136,16 +136,17 @@ def look(translator: Translator, line: str, beginning: Sequence[int] = ()) -> Lo
     LONGEST tokens, and for a beginning that no translation has.
     """
     sides, config = translator.tokenizers, translator.model.config
+    (line,) = translator.parsed([line])
     (ids,) = sides.source.encode([line])
     if len(ids) > LONGEST:
         raise CalqueError(
             f"a sentence of {len(ids):,} tokens is too long to look at; at most {LONGEST}"
         )
-    found, tree = _begun(translator, ids, beginning) if beginning else _traced(translator, line)
+    found, tree = _begun(translator, line, beginning) if beginning else _traced(translator, line)
     tokens = found[0].hypothesis.tokens
     begin, end = sides.target.pieces([config.bos_id, config.eos_id])
     source, target = [*ids, config.eos_id], [*tokens, config.eos_id]
-    weights, log_probs = _pass(translator, source, [config.bos_id, *tokens])
+    weights, log_probs = _pass(translator, line, [config.bos_id, *tokens])
     likeliest = log_probs.clone()
     likeliest[:, [config.pad_id, config.bos_id]] = -torch.inf  # they never follow
     likeliest[torch.arange(len(target)), target] = -torch.inf
@@ -174,7 +175,7 @@ def _traced(translator: Translator, line: str) -> tuple[list[Translation], Tree]
 
 
 def _begun(
-    translator: Translator, ids: Sequence[int], beginning: Sequence[int]
+    translator: Translator, line: str, beginning: Sequence[int]
 ) -> tuple[list[Translation], Tree]:
     """As `_traced`, among the translations that begin as told."""
     config, pieces = translator.model.config, translator.tokenizers.target.pieces
@@ -182,8 +183,9 @@ def _begun(
     for token in beginning:
         if token in special or not 0 <= token < config.target_vocab_size:
             raise CalqueError(f"beginning: no token of a translation has the id {token}")
-    recorder = Recorder(plain(translator.model), pieces, translator.decoding)
-    source = translator._source([ids])
+    model = translator.with_trees(plain(translator.model), [line])
+    recorder = Recorder(model, pieces, translator.decoding)
+    source = translator._source(translator.tokenizers.source.encode([line]))
     prefix = torch.tensor([beginning], device=source.device)
     (hypotheses,) = search_from(translator.search, recorder, source, prefix, translator.decoding)
     found = translator._translations(hypotheses)
@@ -195,13 +197,14 @@ def _tree(recorder: Recorder, found: Sequence[Translation]) -> Tree:
 
 
 def _pass(
-    translator: Translator, source: list[int], target: list[int]
+    translator: Translator, line: str, target: list[int]
 ) -> tuple[dict[str, Tensor], Float[Tensor, "target vocab"]]:
     """Attention of all target positions at once, and what may follow each of them."""
     model = plain(translator.model)
-    device = next(model.parameters()).device
+    source = translator._source(translator.tokenizers.source.encode([line]))
     with captured(model) as calls:
-        logits = model(torch.tensor([source], device=device), torch.tensor([target], device=device))
+        seen = translator.with_trees(model, [line])
+        logits = seen(source, torch.tensor([target], device=source.device))
     weights = {name: by_heads(of_name).float().cpu() for name, of_name in calls.items()}
     return weights, logits[0].float().log_softmax(dim=-1).cpu()
 

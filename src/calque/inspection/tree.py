@@ -87,8 +87,8 @@ class Recorder:
     def config(self) -> Any:
         return self.model.config
 
-    def encode(self, source: Int[Tensor, "batch source"]) -> Memory:
-        return self.model.encode(source)
+    def encode(self, source: Int[Tensor, "batch source"], *tree: Tensor) -> Memory:
+        return self.model.encode(source, *tree)
 
     def start(self, memory: Any) -> "RecordedPast":
         return RecordedPast(self.model.start(memory))

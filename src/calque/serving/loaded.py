@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -61,10 +62,12 @@ class Loaded:
     def link(self, line: str, translation: Translation) -> Linked:
         """Which words of a translation belong to which of the line, as cross-attention tells."""
         sides, config = self.translator.tokenizers, self.plain.config
+        (line,) = self.translator.parsed([line])
         (ids,), tokens = sides.source.encode([line]), translation.hypothesis.tokens
         with captured(self.plain) as calls:
             source = torch.tensor([[*ids, config.eos_id]], device=self._device)
-            self.plain(source, torch.tensor([[config.bos_id, *tokens]], device=self._device))
+            target = torch.tensor([[config.bos_id, *tokens]], device=self._device)
+            self.translator.with_trees(self.plain, [line])(source, target)
         cross = [by_heads(of_name) for name, of_name in calls.items() if kind_of(name) == "cross"]
         both = words(sides.source, ids, ""), words(sides.target, tokens, "")
         alignment = align(cross, both[1], both[0])
@@ -86,17 +89,19 @@ class Loaded:
         a space is not made the first half of a word. Raises CalqueError where it is too long.
         """
         sides = self.translator.tokenizers
+        (line,) = self.translator.parsed([line])
         (ids,), (begun,) = sides.source.encode([line]), sides.target.encode([prefix.rstrip()])
         if len(ids) > self.max_length:
             raise CalqueError(f"q: {len(ids)} tokens, of at most {self.max_length} in a sentence")
         source = torch.tensor([[*ids, self.plain.config.eos_id]], device=self._device)
-        following = self._following(source, begun, prefix)[:number]
+        model = self.translator.with_trees(self.plain, [line])
+        following = self._following(model, source, begun, prefix)[:number]
         if not following:
             return []
         beginnings = [[*begun, token] for token, _ in following]
         found = search_from(
             self.translator.search,
-            self.plain,
+            self.translator.with_trees(self.plain, [line] * len(beginnings)),
             source.expand(len(beginnings), -1),
             torch.tensor(beginnings, device=self._device),
             self.translator.decoding,
@@ -111,13 +116,13 @@ class Loaded:
         ]
 
     def _following(
-        self, source: Int[Tensor, "batch source"], begun: list[int], prefix: str
+        self, model: Any, source: Int[Tensor, "batch source"], begun: list[int], prefix: str
     ) -> list[tuple[int, float]]:
         """Tokens that may follow some and leave their text as it is, with their probabilities."""
         start = torch.tensor([begun], dtype=torch.long, device=self._device)
         size = min(CANDIDATES, self.plain.config.target_vocab_size)
         log_probs, tokens = (
-            found[0].tolist() for found in likeliest_after(self.plain, source, start, size)
+            found[0].tolist() for found in likeliest_after(model, source, start, size)
         )
         texts = self.translator.tokenizers.target.decode([[*begun, token] for token in tokens])
         return [
@@ -140,13 +145,13 @@ def load(path: Path, device: str) -> Loaded:
             f"{path}: its recipe names no languages; train with data.source_language and "
             "data.target_language"
         )
-    if folder.recipe.model.needs_trees:
+    if folder.recipe.model.needs_trees and not data.parser:
         raise CalqueError(
-            f"{path}: its positions are structural: each sentence would have to come with its "
-            "dependency tree, which no request has; see calque translate --trees"
+            f"{path}: its positions are structural, and no request has dependency trees; train "
+            "with data.parser, which makes them"
         )
     model = folder.load_model(attention_for(torch.device(device))).to(device).eval()
-    translator = Translator(model, folder.tokenizers, folder.recipe.decoding)
+    translator = Translator(model, folder.tokenizers, folder.recipe.decoding, data.parser)
     pair = data.source_language, data.target_language
     return Loaded(pair, data.max_length, translator, plain(model))
 
