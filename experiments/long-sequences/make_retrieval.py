@@ -5,10 +5,11 @@
 A source is some noise, eight keys with their values (`k5=v3`), more noise, and a question for one
 of the keys (`k5?`). The target is its value, four times over: so BLEU, which counts runs of up to
 four tokens, is the share of the answers that are right. The noise between is 0 to 64 tokens long
-in training, and of one length in each test file.
+in training, as often 3 to 6 as 31 to 62, and of one length in each test file.
 """
 
 import argparse
+from math import log2
 from pathlib import Path
 from random import Random
 
@@ -30,7 +31,8 @@ def main() -> None:
     random, folder = Random(1), given.folder / "retrieval"
     folder.mkdir(parents=True, exist_ok=True)
     for split, number in (("train", given.pairs), ("valid", 200)):
-        distances = [random.randint(0, LONGEST_TRAINED) for _ in range(number)]
+        octaves = [random.uniform(0, log2(LONGEST_TRAINED + 1)) for _ in range(number)]
+        distances = [int(2**octave) - 1 for octave in octaves]
         write(folder / split, distances, random)
     for distance in TESTED:
         write(folder / f"distance-{distance:03}", [distance] * given.tested, random)
