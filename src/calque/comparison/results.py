@@ -139,20 +139,8 @@ def make_row(
     """
     if not found:
         return Row(name=name, seeds=(), problem=problem)
-    paired = {b.seed: b for b in base or ()}
-    both = [m for m in found if m.seed in paired]
-    references = test.references
-    comparison = None
-    if both:
-        others = [line for m in both for line in m.hypotheses]
-        bases = [line for m in both for line in paired[m.seed].hypotheses]
-        comparison = compare(bases, others, references * len(both), language)[0]
-    if comparison and len(both) == len(found):
-        metric = comparison.other
-    else:
-        lines = [line for m in found for line in m.hypotheses]
-        metric = evaluate(lines, references * len(found), language)[0]
-    scores = tuple(bleu(m.hypotheses, references, language) for m in found)
+    metric, comparison = _scored(found, base or (), test.references, language)
+    scores = tuple(bleu(m.hypotheses, test.references, language) for m in found)
     memory = [None if m.peak_memory is None else m.peak_memory / 1e6 for m in found]
     return Row(
         name=name,
@@ -168,6 +156,23 @@ def make_row(
         comparison=comparison,
         problem=problem,
     )
+
+
+def _scored(
+    found: Sequence[Measured], base: Sequence[Measured], references: list[str], language: str | None
+) -> tuple[Metric, Comparison | None]:
+    """BLEU of all, and how it compares with that of the base, if there is the same seed in both."""
+    paired = {b.seed: b for b in base}
+    both = [m for m in found if m.seed in paired]
+    comparison = None
+    if both:
+        others = [line for m in both for line in m.hypotheses]
+        bases = [line for m in both for line in paired[m.seed].hypotheses]
+        comparison = compare(bases, others, references * len(both), language)[0]
+        if len(both) == len(found):
+            return comparison.other, comparison
+    lines = [line for m in found for line in m.hypotheses]
+    return evaluate(lines, references * len(found), language)[0], comparison
 
 
 @dataclass(frozen=True)
