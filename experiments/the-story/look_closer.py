@@ -1,0 +1,160 @@
+"""What BLEU alone does not show of three stations: scaling, heads and averaging.
+
+    python experiments/the-story/look_closer.py scaling
+    python experiments/the-story/look_closer.py heads runs/en-de val.en val.de
+    python experiments/the-story/look_closer.py rank runs/one runs/other --lines val.en
+
+`scaling`: how even the weights of attention are, and how much gradient the softmax lets through, by
+the width of a head. `heads`: BLEU of a Transformer with each of its heads silenced. `rank`: in how
+many directions the encoder's words differ from each other, layer by layer.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from calque import Translator
+from calque.evaluation.evaluate import read_evaluation_pairs
+from calque.evaluation.metrics import bleu
+from calque.text.data import CorpusConfig
+
+WIDTHS = 16, 32, 64, 128, 256
+QUERIES, KEYS = 1000, 20
+LINES = 200
+
+
+def main() -> None:
+    """Parse, and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("scaling")
+    heads = commands.add_parser("heads")
+    heads.add_argument("run", type=Path)
+    heads.add_argument("source", type=Path)
+    heads.add_argument("reference", type=Path)
+    rank = commands.add_parser("rank")
+    rank.add_argument("runs", type=Path, nargs="+")
+    rank.add_argument("--lines", type=Path, required=True, help="text to encode")
+    given = parser.parse_args()
+    if given.command == "scaling":
+        show_scaling()
+    elif given.command == "heads":
+        show_heads(given.run, given.source, given.reference)
+    else:
+        show_ranks(given.runs, given.lines.read_text("utf-8").splitlines()[:LINES])
+
+
+def show_scaling() -> None:
+    """Queries and keys of independent normal numbers, as at the start of training."""
+    torch.manual_seed(1)
+    print("| width | entropy, scaled | gradient, scaled | entropy, unscaled | gradient, unscaled |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    for width in WIDTHS:
+        scores = torch.randn(QUERIES, 1, width) @ torch.randn(QUERIES, width, KEYS)
+        cells = [f"{x:.2f}" for scale in (width**-0.5, 1) for x in saturation(scores * scale)]
+        print(f"| {width} | {' | '.join(cells)} |")
+    print(f"\nEntropy in nats, of at most {math.log(KEYS):.2f} for {KEYS} keys.")
+
+
+def saturation(scores: Tensor) -> tuple[float, float]:
+    """Mean entropy of the weights, and mean norm of their derivatives by the scores."""
+    weights = scores.softmax(dim=-1).squeeze(1)
+    entropy = torch.special.entr(weights).sum(dim=-1)
+    jacobian = weights.diag_embed() - weights[:, :, None] * weights[:, None, :]
+    return entropy.mean().item(), jacobian.flatten(1).norm(dim=1).mean().item()
+
+
+def show_heads(run: Path, source: Path, reference: Path) -> None:
+    """By greedy search: what each head's silence costs."""
+    pairs = read_evaluation_pairs(CorpusConfig(source=str(source), target=str(reference)))
+    translator = Translator.load(run).with_decoding(beam_size=1)
+
+    def score() -> float:
+        return bleu(translator.translate(pairs.sources), pairs.references, None)
+
+    whole = score()
+    layers = dict(attentions(translator.model))
+    heads = translator.model.config.num_heads
+    print("| layer |", " | ".join(f"head {head}" for head in range(1, heads + 1)), "|")
+    print("| --- |", " | ".join(["---:"] * heads), "|")
+    for name, attention in layers.items():
+        costs = []
+        for head in range(heads):
+            with silent(attention.output, head, heads):
+                costs.append(f"{score() - whole:+.2f}")
+        print(f"| {name} |", " | ".join(costs), "|", flush=True)
+    print(f"\nBLEU of all heads together: {whole:.2f}")
+
+
+def attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Of a Transformer, with their names for a reader."""
+    for number, layer in enumerate(model.encoder, start=1):
+        yield f"encoder {number}", layer.self_attention
+    for number, layer in enumerate(model.decoder, start=1):
+        yield f"decoder {number}", layer.self_attention
+    for number, layer in enumerate(model.decoder, start=1):
+        yield f"cross {number}", layer.cross_attention
+
+
+@contextmanager
+def silent(output: nn.Linear, head: int, heads: int) -> Iterator[None]:
+    """What one head says is not heard, for the block."""
+    width = output.in_features // heads
+    columns = output.weight.data[:, head * width : (head + 1) * width]
+    before = columns.clone()
+    columns.zero_()
+    try:
+        yield
+    finally:
+        columns.copy_(before)
+
+
+@torch.inference_mode()
+def show_ranks(runs: list[Path], lines: list[str]) -> None:
+    """Of each run a row, of each layer a column; before the first layer stand the embeddings."""
+    ranks = {run: [effective_rank(words) for words in depths(run, lines)] for run in runs}
+    layers = max(map(len, ranks.values()))
+    print("| run | embeddings |", " | ".join(f"layer {i}" for i in range(1, layers)), "|")
+    print("| --- |", " | ".join(["---:"] * layers), "|")
+    for run, of_run in ranks.items():
+        print(f"| {run} |", " | ".join(f"{rank:.1f}" for rank in of_run), "|")
+
+
+def depths(run: Path, lines: list[str]) -> list[Tensor]:
+    """The words of the lines as the encoder has them, at each depth: [words, d_model]."""
+    translator = Translator.load(run)
+    model, eos_id = translator.model, translator.model.config.eos_id
+    rows = translator.tokenizers.source.encode(lines)
+    of_lines = [seen_on_the_way(model, torch.tensor([[*row, eos_id]])) for row in rows]
+    return [torch.cat(of_depth) for of_depth in zip(*of_lines, strict=True)]
+
+
+def seen_on_the_way(model: nn.Module, source: Tensor) -> list[Tensor]:
+    """What goes into each layer of the encoder, and what comes out of the last."""
+    seen: list[Tensor] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, given: seen.append(given[0][0]))
+        for module in (*model.encoder, model.encoder_norm)
+    ]
+    model.encode(source)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def effective_rank(words: Tensor) -> float:
+    """exp of the entropy of the singular values' shares, once the mean is taken away.
+
+    Roy and Vetterli 2007, "The effective rank".
+    """
+    values = torch.linalg.svdvals(words - words.mean(dim=0))
+    return math.exp(torch.special.entr(values / values.sum()).sum().item())
+
+
+if __name__ == "__main__":
+    main()
