@@ -17,7 +17,7 @@ import torch
 import calque.cli.workers
 import calque.translator
 from calque import CalqueError, Translator
-from calque.cli.workers import ParallelTranslator
+from calque.cli.workers import ParallelTranslator, suitable
 from calque.models.build import ModelConfig, build
 from calque.translator import LARGEST_WINDOW
 
@@ -51,6 +51,19 @@ def started(translator: Translator) -> Iterator[ParallelTranslator]:
     finally:
         parallel.close()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "number"), [(1, 1e12, 1), (64, 1e12, 64), (64, 8e9, 5), (64, 1e6, 1)]
+)
+def test_there_are_as_many_as_have_a_core_and_memory(
+    cores, memory, number, trained, monkeypatch, tmp_path
+):
+    translator = Translator.load(trained / "run")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1}.get(name, memory))
+    monkeypatch.setattr("calque.training.memory.LIMIT", tmp_path / "none")
+    assert suitable(translator) == number
 
 
 def test_it_finds_what_one_process_finds_and_tells_errors(

@@ -131,6 +131,7 @@ def test_as_many_as_have_a_core_memory_and_work(
 ):
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1}.get(name, memory))
+    monkeypatch.setattr("calque.training.memory.LIMIT", tmp_path / "none")
     recipe = tiny(training={"max_steps": 1_000_000, "batch_tokens": 4096, **changes})
     tokenizers = learn_tokenizers(recipe, console)
     assert suitable(RunFolder.create(tmp_path / "run", recipe, tokenizers, {})) == number

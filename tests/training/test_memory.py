@@ -1,4 +1,4 @@
-"""What oneDNN and the C library may keep."""
+"""How many processes there is memory for, and what oneDNN and the C library may keep of it."""
 
 import os
 import platform
@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from calque.training.memory import forget_old_kernels
+from calque.training import memory
+from calque.training.memory import forget_old_kernels, room_for
 
 
 def test_what_the_user_has_set_stays(monkeypatch):
@@ -16,6 +17,17 @@ def test_what_the_user_has_set_stays(monkeypatch):
     forget_old_kernels()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
     assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) < 1024
+
+
+@pytest.mark.parametrize(
+    ("limit", "number"), [("8000000000\n", 4), ("max\n", 8), (None, 8), ("1000\n", 1)]
+)
+def test_a_container_may_use_less_than_the_machine_has(limit, number, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1}.get(name, 16 * 10**9))
+    monkeypatch.setattr(memory, "LIMIT", tmp_path / "memory.max")
+    if limit:
+        (tmp_path / "memory.max").write_text(limit)
+    assert room_for(1e9) == number
 
 
 FAULTS = """

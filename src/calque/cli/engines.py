@@ -13,7 +13,7 @@ from rich.console import Console
 
 from calque.checkpoint import RunFolder
 from calque.cli.lines import records, texts
-from calque.cli.workers import ParallelTranslator
+from calque.cli.workers import ParallelTranslator, suitable
 from calque.config import CalqueError
 from calque.decoding.config import DecodingConfig
 from calque.text.corpus.pair import one_line
@@ -63,7 +63,7 @@ def _calque(run: Path, asked: Asked) -> Engine:
     translator = Translator.load(run, device="cuda" if on_gpu else "cpu")
     decoding = asked.search(translator.decoding)
     translator = translator.searching(decoding)
-    processes = 1 if on_gpu else torch.get_num_threads()
+    processes = 1 if on_gpu else suitable(translator)
     stream = ParallelTranslator(translator, processes).stream
     if asked.scores:
         return Engine(stream, lambda *found: records(translator, asked.n_best, *found))

@@ -17,14 +17,25 @@ from threading import Thread, current_thread, main_thread
 import torch
 
 from calque.config import CalqueError
-from calque.training.memory import keep_freed_memory
+from calque.training.memory import keep_freed_memory, room_for
 from calque.translator import EMPTY, Translation, Translator, windows
 
+BYTES_PER_PARAMETER = 8
+"""Of a model: its weight, and as much while it is on its way."""
+BYTES_PER_PROCESS = 750_000_000
+"""PyTorch, and a batch."""
 WORTH_IT = 2.0
 """Seconds of translating after which workers are started: about what it takes to start them."""
 
 Found = list[list[Translation]]
 Batches = SimpleQueue[tuple[list[str], Future[Found]] | None]
+
+
+def suitable(translator: Translator) -> int:
+    """One process for each thread, as long as there is memory for them."""
+    parameters = sum(p.numel() for p in translator.model.parameters())
+    fit = room_for(BYTES_PER_PARAMETER * parameters + BYTES_PER_PROCESS)
+    return min(torch.get_num_threads(), fit)
 
 
 class ParallelTranslator:

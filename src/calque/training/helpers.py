@@ -21,6 +21,7 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 from calque.checkpoint import RunFolder
 from calque.config import CalqueError
 from calque.training.distributed import LostError, Processes
+from calque.training.memory import room_for
 from calque.training.state import last_checkpoint, saved_state
 
 SHARE_TOKENS = 1024
@@ -53,9 +54,8 @@ def suitable(run: RunFolder) -> int:
     parameters = sum(p.numel() for p in run.new_model().parameters())
     if 6 * parameters * step_tokens * config.max_steps < SHORT:
         return 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fit = memory / 2 / (BYTES_PER_PARAMETER * parameters + BYTES_PER_PROCESS)
-    return max(1, min(cores, step_tokens // SHARE_TOKENS, int(fit)))
+    fit = room_for(BYTES_PER_PARAMETER * parameters + BYTES_PER_PROCESS)
+    return max(1, min(cores, step_tokens // SHARE_TOKENS, fit))
 
 
 @contextmanager

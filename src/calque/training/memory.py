@@ -1,13 +1,25 @@
-"""What oneDNN, which computes for PyTorch on a CPU, and the C library may keep in memory."""
+"""Memory: how many processes it has room for, and what oneDNN and the C library may keep."""
 
 import ctypes
 import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 HUGE_PAGES = 14  # of madvise
 LARGEST = 2**31 - 1  # bytes: mallopt takes a C int
 MEBIBYTE = 2**20
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux tells a container what it may use."""
+
+
+def room_for(size: float) -> int:
+    """How many processes of `size` bytes fit into half of the memory, but at least one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # there is none, or it says "max"
+        memory = min(memory, int(LIMIT.read_text()))
+    return max(1, int(memory / 2 / size))
 
 
 def forget_old_kernels() -> None:
