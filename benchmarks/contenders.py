@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -110,14 +111,17 @@ class HelpedCalque:
         number = torch.get_num_threads()
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        memory = os.memfd_create("gradients")
         self.helpers = []
         for rank in range(1, number):
             ours, theirs = get_context("spawn").Pipe()
-            asked = setting, precision, rank, number, store.port
+            place = rank, number, store.port, DupFd(memory)
+            asked = theirs, setting, precision, *place
             # A daemon: it ends with us.
-            get_context("spawn").Process(target=_help, args=(theirs, *asked), daemon=True).start()
+            get_context("spawn").Process(target=_help, args=asked, daemon=True).start()
             self.helpers.append(ours)
-        self.mine = Share(setting, precision, 0, number, store)
+        place = Processes(0, number, setting.device, memory)
+        self.mine = Share(setting, precision, place, store)
 
     def __call__(self, batches: list[Batch]) -> Trained:
         for helper in self.helpers:
@@ -127,8 +131,17 @@ class HelpedCalque:
         return replace(found, memory=memory)
 
 
-def _help(connection: Connection, *asked: Any) -> None:
-    share = Share(*asked)
+def _help(
+    connection: Connection,
+    setting: Setting,
+    precision: str,
+    rank: int,
+    number: int,
+    port: int,
+    memory: Any,
+) -> None:
+    place = Processes(rank, number, setting.device, memory.detach())
+    share = Share(setting, precision, place, TCPStore("127.0.0.1", port, is_master=False))
     while True:
         connection.send(share(connection.recv()))
 
@@ -137,12 +150,10 @@ class Share(Calque):
     """What one of several processes does: its share of each batch, with one thread."""
 
     def __init__(
-        self, setting: Setting, precision: str, rank: int, number: int, store: TCPStore | int
+        self, setting: Setting, precision: str, place: Processes, store: TCPStore
     ) -> None:
         torch.set_num_threads(1)
-        if isinstance(store, int):
-            store = TCPStore("127.0.0.1", store, is_master=False)
-        joined = Processes(rank, number, setting.device).joined(store)
+        joined = place.joined(store)
         super().__init__(setting, precision, joined.__enter__())
         # Before the interpreter ends, which would wait for the group's threads for ever.
         Finalize(None, joined.__exit__, (None, None, None), exitpriority=1)

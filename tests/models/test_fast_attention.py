@@ -6,31 +6,32 @@ from torch import nn
 from torch.testing import assert_close
 
 from calque.models.build import ModelConfig, build
-from calque.models.fast_attention import FastAttention
+from calque.models.fast_attention import MULTIPLE, FastAttention
 from calque.models.transformer import Attention, TransformerConfig
 
 CONFIG = TransformerConfig(d_model=12, num_heads=2, source_vocab_size=9, target_vocab_size=9)
-BATCH, HEADS, QUERIES, KEYS, WIDTH = 3, 2, 4, 5, 6
+BATCH, HEADS, QUERIES, WIDTH = 3, 2, 4, 6
 
 
-def inputs(dtype: torch.dtype) -> list[torch.Tensor]:
-    shapes = [(BATCH, HEADS, length, WIDTH) for length in (QUERIES, KEYS, KEYS)]
+def inputs(dtype: torch.dtype, keys: int) -> list[torch.Tensor]:
+    shapes = [(BATCH, HEADS, length, WIDTH) for length in (QUERIES, keys, keys)]
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
-def masks() -> dict[str, torch.Tensor]:
-    padding = torch.ones(BATCH, 1, 1, KEYS, dtype=torch.bool)
+def masks(keys: int) -> dict[str, torch.Tensor]:
+    padding = torch.ones(BATCH, 1, 1, keys, dtype=torch.bool)
     padding[1, :, :, 2:] = False
-    causal = torch.ones(1, 1, QUERIES, KEYS, dtype=torch.bool).tril()
+    causal = torch.ones(1, 1, QUERIES, keys, dtype=torch.bool).tril()
     return {"padding": padding, "causal": causal, "both": padding & causal}
 
 
-@pytest.mark.parametrize("mask", masks())
+@pytest.mark.parametrize("keys", [5, MULTIPLE, MULTIPLE + 1])
+@pytest.mark.parametrize("mask", masks(5))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_is_the_plain_one(mask: str, dtype: torch.dtype) -> None:
+def test_it_is_the_plain_one(mask: str, dtype: torch.dtype, keys: int) -> None:
     plain = Attention(CONFIG).train()
-    fast, given = FastAttention(plain), inputs(dtype)
-    expected, found = plain(*given, masks()[mask]), fast(*given, masks()[mask])
+    fast, given = FastAttention(plain), inputs(dtype, keys)
+    expected, found = plain(*given, masks(keys)[mask]), fast(*given, masks(keys)[mask])
     assert found.dtype == dtype
     weights = torch.randn(found.shape, dtype=dtype)
     gradients = [torch.autograd.grad((y * weights).sum(), given) for y in (expected, found)]
@@ -40,8 +41,8 @@ def test_it_is_the_plain_one(mask: str, dtype: torch.dtype) -> None:
 
 
 def test_with_nothing_to_attend_to_it_attends_to_all_alike() -> None:
-    query, key, value = inputs(torch.float32)
-    mask = torch.zeros(BATCH, 1, 1, KEYS, dtype=torch.bool)
+    query, key, value = inputs(torch.float32, keys=5)
+    mask = torch.zeros(BATCH, 1, 1, 5, dtype=torch.bool)
     found = FastAttention(Attention(CONFIG).train())(query, key, value, mask)
     assert_close(found, value.mean(dim=2, keepdim=True).expand_as(found))
 

@@ -92,7 +92,7 @@ def test_accumulation_is_one_large_batch(special, accumulation, monkeypatch):
 @pytest.mark.parametrize("world_size", [2, 8, 11])
 def test_the_sum_over_processes_is_one_large_batch(world_size, monkeypatch):
     monkeypatch.setattr(Processes, "wrap", lambda _, module: module)
-    monkeypatch.setattr(GradientSum, "__call__", lambda _: None)
+    monkeypatch.setattr(GradientSum, "_over_a_network", lambda _: None)
     monkeypatch.setattr(Processes, "total", lambda _, values: values)
     whole = gradients(stepper(clip_norm=None), batch(), monkeypatch)
     ranks = [Processes(rank, world_size, torch.device("cpu")) for rank in range(world_size)]

@@ -1,7 +1,8 @@
 """The fast path of the paper's attention in training on a CPU, at the length of sentences.
 
 A softmax over some twenty keys is several times faster in float32 than in bf16, so the scores are
-float32 from the product to the weights; and mask and scale come in one addition.
+float32 from the product to the weights; and mask and scale come in one addition. Of fewer keys than
+a vector holds, it is ten times slower, so there are keys of zeros behind, which are masked.
 """
 
 from typing import Any, TypeGuard
@@ -11,6 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from calque.models.transformer import Attention, ScaledDotProduct
+
+
+MULTIPLE = 16
+"""float32 numbers in the widest vector register: there are a multiple of so many keys."""
 
 
 class FastAttention(Attention):
@@ -45,16 +50,17 @@ class _Attend(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     ) -> Tensor:
-        heads = query.shape[:2]
+        heads, keys = query.shape[:2], key.size(2)
         low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-        query, key, value = (x.flatten(0, 1).to(low) for x in (query, key, value))
+        query, key, value = query.flatten(0, 1).to(low), _wide(key, low), _wide(value, low)
         scores = torch.bmm(query, key.mT).float().unflatten(0, heads)
-        forbidden = torch.zeros_like(mask, dtype=torch.float32)
-        forbidden.masked_fill_(~mask, torch.finfo(torch.float32).min)
+        forbidden = scores.new_full((*mask.shape[:3], key.size(1)), -torch.inf)
+        forbidden[..., :keys] = 0
+        forbidden[..., :keys].masked_fill_(~mask, torch.finfo(torch.float32).min)
         scores = torch.add(forbidden, scores, alpha=scale)
         weights = scores.softmax(dim=-1).to(low).flatten(0, 1)
         ctx.save_for_backward(query, key, value, weights)
-        ctx.heads, ctx.scale = heads, scale
+        ctx.heads, ctx.keys, ctx.scale = heads, keys, scale
         return torch.bmm(weights, value).unflatten(0, heads)
 
     @staticmethod
@@ -66,7 +72,15 @@ class _Attend(torch.autograd.Function):
         of_scores = of_scores.mul_(ctx.scale).to(query.dtype)
         grads = (
             torch.bmm(of_scores, key),
-            torch.bmm(of_scores.mT, query),
-            torch.bmm(weights.mT, grad),
+            torch.bmm(of_scores.mT, query)[:, : ctx.keys],
+            torch.bmm(weights.mT, grad)[:, : ctx.keys],
         )
         return *(x.unflatten(0, ctx.heads) for x in grads), None, None
+
+
+def _wide(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Keys or values of all heads, in one batch, with zeros behind to a multiple."""
+    batch, heads, keys, width = x.shape
+    wide = x.new_zeros(batch, heads, keys + -keys % MULTIPLE, width, dtype=dtype)
+    wide[:, :, :keys] = x
+    return wide.flatten(0, 1)

@@ -1,5 +1,6 @@
 """One process or several: the thin part of torch.distributed that training needs."""
 
+import mmap
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -10,9 +11,11 @@ from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 
 from calque.config import CalqueError
 
@@ -32,6 +35,8 @@ class Processes:
     rank: int
     world_size: int
     device: torch.device
+    memory: int | None = None
+    """File descriptor of memory that all of them share, if they are on one machine."""
 
     @classmethod
     @contextmanager
@@ -98,6 +103,11 @@ class Processes:
                 dist.all_reduce(values)
         return values.cpu()
 
+    def wait(self) -> None:
+        """Return when all processes have called this."""
+        with _losses_noticed():
+            dist.barrier()
+
     def number_of_main(self, number: float) -> float:
         """The main process's number, everywhere."""
         return float(self.total(torch.tensor(number * self.is_main, dtype=torch.float64)))
@@ -127,27 +137,66 @@ class Processes:
 
 
 class GradientSum:
-    """Adds up the gradients of all processes on a CPU; on GPUs, `Processes.wrap` sees to them.
+    """Adds up the gradients of all processes, and clips the sum.
 
-    In one piece, in the order of the parameters: sums are rounded the same in each step, which
-    DistributedDataParallel's buckets, remade after a first step, do not hold to with three
-    processes. Always in the same memory: to get new costs as much as the exchange.
+    On a CPU in one piece, in the order of the parameters: sums are rounded the same in each step,
+    which DistributedDataParallel's buckets, remade after a first step, do not hold to with three
+    processes. Always in the same memory: to get new costs as much as the exchange. On GPUs
+    `Processes.wrap` sees to the sum.
     """
 
     def __init__(self, module: nn.Module, processes: Processes) -> None:
-        self.module, self.flat = module, torch.empty(0)
-        self.needed = processes.world_size > 1 and processes.device.type == "cpu"
+        self.module, self.processes = module, processes
+        self.flat, self.shared = torch.empty(0), torch.empty(0)
 
-    def __call__(self) -> None:
-        if not self.needed:
-            return
-        parameters = [p for p in self.module.parameters() if p.grad is not None]
-        torch.cat([p.grad.flatten() for p in parameters], out=self.flat)  # pyright: ignore[reportOptionalMemberAccess]
+    def __call__(self, limit: float) -> float:
+        """Leave every process the sum, no longer than `limit`; returns its norm before that."""
+        if self.processes.memory is not None:
+            return self._in_memory(self.processes.memory, limit)
+        if self.processes.world_size > 1 and self.processes.device.type == "cpu":
+            self._over_a_network()
+        return float(clip_grad_norm_(self.module.parameters(), limit))
+
+    def _over_a_network(self) -> None:
+        torch.cat(self._gradients(), out=self.flat)
         with _losses_noticed():
             dist.all_reduce(self.flat)
-        parts = self.flat.split([p.numel() for p in parameters])
+        self._take(self.flat)
+
+    def _in_memory(self, memory: int, limit: float) -> float:
+        """From the memory of all, each process adds up and clips its part of the sum, for all."""
+        rank, number = self.processes.rank, self.processes.world_size
+        gradients = self._gradients()
+        size = sum(gradient.numel() for gradient in gradients)
+        if not len(self.shared):
+            self.shared = _mapped(memory, (number + 1) * size).view(number + 1, size)
+        each, whole = self.shared[:number], self.shared[number]
+        torch.cat(gradients, out=each[rank])
+        self.processes.wait()
+        part = slice(size * rank // number, size * (rank + 1) // number)
+        torch.sum(each[:, part], dim=0, out=whole[part])
+        norm = float(self.processes.total(whole[part].norm().double().square()).sqrt())
+        if norm > limit:
+            whole[part] *= limit / norm
+        self.processes.wait()
+        self._take(whole)
+        return norm
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad.flatten() for p in self.module.parameters() if p.grad is not None]
+
+    def _take(self, flat: Tensor) -> None:
+        """Let the parameters have what was added up, where it lies."""
+        parameters = [p for p in self.module.parameters() if p.grad is not None]
+        parts = flat.split([p.numel() for p in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
+
+
+def _mapped(memory: int, size: int) -> Float[Tensor, " size"]:
+    """So many numbers in the memory behind a file descriptor, which grows to hold them."""
+    os.ftruncate(memory, 4 * size)
+    return torch.frombuffer(mmap.mmap(memory, 4 * size), dtype=torch.float32)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     store = TCPStore("127.0.0.1", job["port"], is_master=False)
     store.add(STARTED, 1)
-    place = Processes(job["rank"], job["number"], torch.device("cpu"))
+    place = Processes(job["rank"], job["number"], torch.device("cpu"), job["memory"])
     try:
         with place.joined(store) as processes:
             Training(RunFolder(Path(job["run"])), processes, Console(quiet=True)).run()

@@ -29,8 +29,8 @@ SHARE_TOKENS = 1024
 (the optimizer, the exchange of gradients, calls) takes half of the time."""
 SHORT = 1e12
 """Operations of a training that is over before helpers, which take seconds to start, would help."""
-BYTES_PER_PARAMETER = 20
-"""Weight, gradient, its copy on the way, and two means of Adam."""
+BYTES_PER_PARAMETER = 22
+"""Weight, gradient, its copy for all, at most half of the sum, and two means of Adam."""
 BYTES_PER_PROCESS = 1_000_000_000
 """PyTorch, and what lies between the layers."""
 
@@ -74,18 +74,21 @@ def helped(alone: Processes, run: RunFolder) -> Iterator[Processes]:
     # Nothing leaves the machine, or ends when its network changes.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = _store()
+    memory = os.memfd_create("gradients")  # ends with the last process that holds it
     helpers: list[Helper] = []
     torch.set_num_threads(threads)
     try:
         for rank in range(1, number):
-            helpers.append(Helper(run, rank, number, threads, store.port))
+            place = Processes(rank, number, alone.device, memory)
+            helpers.append(Helper(run, place, threads, store.port))
         _wait_for(helpers, store)
-        with Processes(0, number, alone.device).joined(store) as processes:
+        with Processes(0, number, alone.device, memory).joined(store) as processes:
             yield processes
     except LostError:
         raise CalqueError(f"{_last_words(helpers)}; {last_checkpoint(run)}") from None
     finally:
         torch.set_num_threads(cores)
+        os.close(memory)
         for helper in helpers:
             helper.end()
 
@@ -93,15 +96,17 @@ def helped(alone: Processes, run: RunFolder) -> Iterator[Processes]:
 class Helper:
     """A process that runs `calque.training.helper`, out of reach of the terminal's Ctrl-C."""
 
-    def __init__(self, run: RunFolder, rank: int, number: int, threads: int, port: int) -> None:
+    def __init__(self, run: RunFolder, place: Processes, threads: int, port: int) -> None:
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        job = {"run": str(run.path), "rank": rank, "number": number, "port": port}
+        job = {"run": str(run.path), "rank": place.rank, "number": place.world_size}
+        job |= {"memory": place.memory, "port": port}
         self.process = subprocess.Popen(
             # Not -m alone: that would find modules in the current folder.
             [sys.executable, "-P", "-m", "calque.training.helper", json.dumps(job)],
             stdin=subprocess.PIPE,  # its end tells the helper that we are gone, however we went
             stdout=self.said,
             stderr=self.said,
+            pass_fds=[place.memory] if place.memory is not None else [],
             start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
 
 from calque.losses.cross_entropy import Loss
 from calque.losses.projected import projected_loss
@@ -109,11 +108,10 @@ class Stepper:
         weight = (self.processes.divisor / batch.num_tokens) if mine else 0.0
         self.model.train()
         sums, too_large = self._accumulate(mine or shares[:1], weight, step)
-        self.add_up()
+        norm = self.add_up(self.config.clip_norm or math.inf)
         total, cross_entropy, stops = self.processes.total(
             torch.tensor([*sums, float(stop)], dtype=torch.float64)
         ).tolist()
-        norm = float(clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf))
         if not (math.isfinite(total) and math.isfinite(norm)):
             self.optimizer.zero_grad()
             raise LossNotFiniteError
