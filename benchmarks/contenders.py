@@ -149,9 +149,7 @@ def _help(
 class Share(Calque):
     """What one of several processes does: its share of each batch, with one thread."""
 
-    def __init__(
-        self, setting: Setting, precision: str, place: Processes, store: TCPStore
-    ) -> None:
+    def __init__(self, setting: Setting, precision: str, place: Processes, store: TCPStore) -> None:
         torch.set_num_threads(1)
         joined = place.joined(store)
         super().__init__(setting, precision, joined.__enter__())

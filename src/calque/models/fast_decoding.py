@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
-from calque.models.fast_attention import FastAttention
 from calque.models.parts.fused_attention import FusedAttention
 from calque.models.parts.heads import BiasedHeads
 from calque.models.precision import products
@@ -172,7 +171,7 @@ def _is_the_papers(heads: MultiHeadAttention) -> bool:
     attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
     if not own_keys or heads.query.out_features != heads.value.out_features:
         return False
-    if isinstance(attention, FusedAttention | FastAttention):
+    if isinstance(attention, FusedAttention):
         return True
     return type(attention) is Attention and type(attention.score) is ScaledDotProduct
 

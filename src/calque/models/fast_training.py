@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calque.models.fast_attention import FastAttention
 from calque.models.parts.dropout import RandomBitsDropout
 
 ROWS = 128
@@ -52,10 +51,10 @@ class _RoundedLinear(torch.autograd.Function):
         rows, weight = ctx.saved_tensors
         grads = _rounded(grad.flatten(0, -2), rows.dtype)
         x_grad = (grads @ weight)[: ctx.shape[:-1].numel()].view(ctx.shape)
-        return x_grad, _transposed_product(grads, rows), grads.sum(dim=0) if ctx.bias else None
+        return x_grad, transposed_product(grads, rows), grads.sum(dim=0) if ctx.bias else None
 
 
-def _transposed_product(a: Tensor, b: Tensor) -> Tensor:
+def transposed_product(a: Tensor, b: Tensor) -> Tensor:
     """aᵀ b: by AMX it is half as fast as other products, so there the narrower is turned first."""
     if not AMX or a.size(1) == b.size(1):
         return a.T @ b
@@ -81,5 +80,3 @@ def use_fast_layers(model: nn.Module) -> None:
                 setattr(module, name, RandomBitsDropout(child.p).train(child.training))
             elif type(child) is nn.Linear:
                 setattr(module, name, RoundedLinear.like(child))
-            elif FastAttention.can_take(child):
-                setattr(module, name, FastAttention(child))

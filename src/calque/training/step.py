@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from calque.losses.cross_entropy import Loss
 from calque.losses.projected import projected_loss
 from calque.models.build import Model
+from calque.models.packed_training import PackedTransformer
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch
 from calque.training.distributed import GradientSum, Processes
@@ -60,6 +61,8 @@ class TeacherForcing(nn.Module):
         self.model = model
         self.smoothing, self.r_drop = config.label_smoothing, config.r_drop
         self.autocast = autocast
+        packed = PackedTransformer.can_take(model)
+        self.features = PackedTransformer(model).features if packed else self._features
 
     def forward(
         self,
@@ -72,16 +75,20 @@ class TeacherForcing(nn.Module):
             source, target = torch.cat([source, source]), torch.cat([target, target])
             tree = None if tree is None else torch.cat([tree, tree])
         with torch.autocast(source.device.type, torch.bfloat16, enabled=self.autocast):
-            memory: Any = self.model.encode(source, tree)  # each family has its own
-            past: Any = self.model.start(memory)
-            features = self.model.features(target[:, :-1], memory, past)
             labels = target[:, 1:]
             real = labels != self.model.config.pad_id
+            features = self.features(source, target, tree)
             weights = self.model.output_weights
             r_drop = self.r_drop if twice else 0.0
-            loss = projected_loss(features[real], *weights, labels[real], self.smoothing, r_drop)
+            loss = projected_loss(features, *weights, labels[real], self.smoothing, r_drop)
         passes = 2 if twice else 1
         return Loss(loss.total / passes, loss.cross_entropy / passes)
+
+    def _features(self, source: Tensor, target: Tensor, tree: Tensor | None) -> Tensor:
+        memory: Any = self.model.encode(source, tree)  # each family has its own
+        past: Any = self.model.start(memory)
+        features = self.model.features(target[:, :-1], memory, past)
+        return features[target[:, 1:] != self.model.config.pad_id]
 
 
 class Stepper:
