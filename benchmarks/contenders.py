@@ -111,7 +111,7 @@ class HelpedCalque:
         number = torch.get_num_threads()
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        memory = os.memfd_create("gradients")
+        memory = os.memfd_create("gradients") if number > 1 else None
         self.helpers = []
         for rank in range(1, number):
             ours, theirs = get_context("spawn").Pipe()

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from calque.checkpoint import RunFolder, load_tensors
 from calque.config import CalqueError
-from calque.models.transformer import Transformer
+from calque.models.packed_training import PackedTransformer
 from calque.training import loop, progress, state
 from calque.training.loop import train
 from calque.training.validation import Validation
@@ -224,14 +224,14 @@ def test_a_validation_that_is_not_finite_ends_the_training(out, tiny):
 
 
 def test_pairs_that_are_too_many_at_once_are_named_and_training_goes_on(out, tiny, monkeypatch):
-    encode = Transformer.encode
+    features = PackedTransformer.features
 
-    def limited(self, source, tree):
-        if self.training and len(source) > 4:
+    def limited(self, source, target, tree):
+        if len(source) > 4:
             raise torch.OutOfMemoryError("CUDA")
-        return encode(self, source, tree)
+        return features(self, source, target, tree)
 
-    monkeypatch.setattr(Transformer, "encode", limited)
+    monkeypatch.setattr(PackedTransformer, "features", limited)
     console = quiet()
     assert train(tiny(training={"max_steps": 5, "batch_tokens": 800}), out, console)
     note = r"step \d: out of memory; went on with the batch in pieces\. Its longest pairs: (.*)"
@@ -241,14 +241,14 @@ def test_pairs_that_are_too_many_at_once_are_named_and_training_goes_on(out, tin
 
 
 def test_a_pair_that_is_too_large_is_named(out, tiny, corpus, monkeypatch):
-    encode = Transformer.encode
+    features = PackedTransformer.features
 
-    def limited(self, source, tree):
-        if self.training and source.size(1) > 60:
+    def limited(self, source, target, tree):
+        if source.size(1) > 60:
             raise torch.OutOfMemoryError("CUDA")
-        return encode(self, source, tree)
+        return features(self, source, target, tree)
 
-    monkeypatch.setattr(Transformer, "encode", limited)
+    monkeypatch.setattr(PackedTransformer, "features", limited)
     message = r"out of memory in step \d+, on \S+train.en:\d+\. Lower training.batch_tokens"
     with pytest.raises(CalqueError, match=message) as raised:
         train(tiny(training={"max_steps": 50}), out, quiet())

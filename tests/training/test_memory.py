@@ -37,7 +37,7 @@ from calque.training.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def work():
-    a = torch.ones(5_000_000)
+    a = torch.ones(10_000_000)  # more than glibc would keep of itself
     b = a + 1
 for _ in range(20):  # until all has been found a place
     work()
