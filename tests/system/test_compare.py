@@ -114,6 +114,19 @@ class TestComparison:
             assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_has_been_measured_needs_no_run_folder(calque, folder, results, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = (folder / "results.csv").read_text()
+    for row in ("base", "none"):
+        (folder / "runs" / folder.name / row).rename(folder / row)
+    outcome = calque("compare", "compare.toml")
+    assert not (folder / "runs" / folder.name / "base").exists()
+    for row in ("base", "none"):
+        (folder / row).rename(folder / "runs" / folder.name / row)
+        assert f"{row}, seed 7: measured before" in outcome.out
+    assert (folder / "results.csv").read_text() == before
+
+
 def test_nothing_trains_when_a_change_is_refused(calque, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     file = tmp_path / "compare.toml"

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from calque.checkpoint import whole_file
 from calque.comparison.figures import heat, overview
+from calque.comparison.kept import Kept
 from calque.comparison.measures import MEASURES
 from calque.comparison.measuring import EvaluationSet, Measured, measure
 from calque.comparison.plan import Plan, Run
@@ -22,18 +23,42 @@ from calque.config import CalqueError
 
 
 def compare(plan: Plan, out: Path, stem: str, at_once: int, console: Console) -> int:
-    """Train what is not trained yet, measure all, and write `stem`.csv, .md and .png into `out`.
+    """Train and measure what is not yet measured, and write `stem`.csv, .md and .png into `out`.
 
-    The exit code: 0, or 1 when a run failed, or 130 when training was interrupted; then nothing is
-    measured. Raises CalqueError when a folder of a run is damaged or another comparison's.
+    What is measured is kept in `stem`.jsonl.gz beside them. The exit code: 0, or 1 when a run
+    failed, or 130 when training was interrupted; then there is no table. Raises CalqueError when a
+    folder of a run is damaged or another comparison's, or the file of what was kept is.
     """
-    test = EvaluationSet.read(plan)
+    test, kept = EvaluationSet.read(plan), Kept(out / f"{stem}.jsonl.gz")
+    todo = [run for run in plan.runs if run not in kept]
+    problems: dict[Run, str] = {}
+
+    def measure_one(run: Run, place: int = 0) -> None:
+        number = torch.cuda.device_count()
+        device = f"cuda:{place % number}" if number else "cpu"
+        try:
+            kept.add(run, measure(run, test, device))
+        except CalqueError as error:
+            problems[run] = str(error)
+
     with Board(plan.runs, console) as board:
-        problems, ended = train_all(plan.runs, at_once, board, plan.folder)
+        for run in plan.runs:
+            if run in kept:
+                board.tell(run, "measured before")
+        failed, ended = train_all(todo, at_once, board, plan.folder, measure_one)
     if not ended:
         console.print("interrupted; the same command goes on", highlight=False)
         return 130
-    measured = _measure(plan, test, problems, console)
+    problems |= failed
+    with console.status("measuring") as status:  # those that had been trained before
+        for run in todo:
+            if run not in kept and run not in problems:
+                status.update(f"measuring {run.row}, seed {run.seed}")
+                measure_one(run)
+    measured: dict[str, list[Measured]] = {row: [] for row in plan.rows}
+    for run in plan.runs:
+        if run in kept:
+            measured[run.row].append(kept[run])
     with console.status("scoring"):
         rows = _rows(plan, measured, test, problems)
         language = plan.recipe.data.target_language
@@ -44,23 +69,6 @@ def compare(plan: Plan, out: Path, stem: str, at_once: int, console: Console) ->
     _print(rows, breakdowns, console)
     console.print(f"wrote {out / stem}.csv, .md and .png", highlight=False, soft_wrap=True)
     return 1 if problems else 0
-
-
-def _measure(
-    plan: Plan, test: EvaluationSet, problems: dict[Run, str], console: Console
-) -> dict[str, list[Measured]]:
-    """By row; one after the other, so that none takes time from another."""
-    found: dict[str, list[Measured]] = {row: [] for row in plan.rows}
-    with console.status("measuring") as status:
-        for run in plan.runs:
-            status.update(f"measuring {run.row}, seed {run.seed}")
-            if run in problems:
-                continue
-            try:
-                found[run.row].append(measure(run, test))
-            except CalqueError as error:
-                problems[run] = str(error)
-    return found
 
 
 def _rows(

@@ -1,6 +1,5 @@
 """What is measured of each run once it has been trained."""
 
-import hashlib
 import json
 import math
 import time
@@ -44,11 +43,6 @@ class EvaluationSet:
             found.files.extend([Path(first).stem] * len(pairs.sources))
         return found
 
-    @property
-    def digest(self) -> str:
-        """Of the sources."""
-        return hashlib.sha256("\n".join(self.sources).encode()).hexdigest()
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -69,47 +63,28 @@ class Measured:
     hypotheses: list[str]
 
 
-def measure(run: Run, test: EvaluationSet) -> Measured:
-    """Measure a finished run; its translations are kept beside it, for the next time.
-
-    Raises CalqueError when its folder is damaged.
-    """
+def measure(run: Run, test: EvaluationSet, device: str) -> Measured:
+    """Measure a run that has been trained. Raises CalqueError when its folder is damaged."""
     folder = RunFolder(run.folder)
     (course,) = training([run.folder])
     series = {name: [value for _, value in of_name] for name, of_name in course["series"].items()}
     state = json.loads((folder.checkpoints()[-1] / STATE).read_bytes())
-    parameters, decoding_rate, hypotheses = _translated(run, test)
+    with _one_thread():
+        translator = Translator.load(run.folder, device=device)
+        translator.translate(test.sources[:WARM_UP])
+        start = time.perf_counter()
+        hypotheses = translator.translate(test.sources)
+        took = time.perf_counter() - start
     return Measured(
         seed=run.seed,
-        parameters=parameters,
+        parameters=sum(p.numel() for p in translator.model.parameters()),
         training_rate=median(series["tokens_per_second"]) if series["tokens_per_second"] else None,
-        decoding_rate=decoding_rate,
+        decoding_rate=len(hypotheses) / took,
         peak_memory=run.facts.get("peak_memory"),
         perplexity=math.exp(min(700.0, *series["valid_loss"])),
         seconds=state["seconds"],
         hypotheses=hypotheses,
     )
-
-
-def _translated(run: Run, test: EvaluationSet) -> tuple[int, float, list[str]]:
-    """Number of parameters, sentences a second, and the translations."""
-    known = run.facts
-    if known.get("test") != test.digest:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        with _one_thread():
-            translator = Translator.load(run.folder, device=device)
-            translator.translate(test.sources[:WARM_UP])
-            start = time.perf_counter()
-            hypotheses = translator.translate(test.sources)
-            took = time.perf_counter() - start
-        known = {
-            "test": test.digest,
-            "parameters": sum(p.numel() for p in translator.model.parameters()),
-            "decoding_rate": len(hypotheses) / took,
-            "hypotheses": hypotheses,
-        }
-        run.record(**known)
-    return known["parameters"], known["decoding_rate"], known["hypotheses"]
 
 
 @contextmanager

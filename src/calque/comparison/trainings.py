@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,10 +31,15 @@ def places() -> int:
 
 
 def train_all(
-    runs: Sequence[Run], at_once: int, board: Board, folder: Path
+    runs: Sequence[Run],
+    at_once: int,
+    board: Board,
+    folder: Path,
+    then: Callable[..., None],
 ) -> tuple[dict[Run, str], bool]:
     """Train what is not finished; of the failed runs their messages, and whether all came to end.
 
+    `then(run, place=)` is called with each that has been trained, and the place where it was.
     Ctrl-C or SIGTERM lets each training save, and starts no other. Raises CalqueError when another
     comparison works in `folder`, or when what lies there was begun with other recipes.
     """
@@ -61,7 +67,7 @@ def train_all(
                         del working[place]
                         if process.code and interruption.asked:
                             left.append(process.run)
-                        _conclude(process, board, failed, left)
+                        _conclude(process, board, failed, left, partial(then, place=place))
         finally:
             for process in working.values():
                 process.kill()
@@ -69,7 +75,11 @@ def train_all(
 
 
 def _conclude(
-    process: "_Process", board: Board, failed: dict[Run, str], left: Sequence[Run]
+    process: "_Process",
+    board: Board,
+    failed: dict[Run, str],
+    left: Sequence[Run],
+    then: Callable[[Run], None],
 ) -> None:
     run, state = process.run, "done"
     if run in left:
@@ -77,6 +87,8 @@ def _conclude(
     elif process.code:
         failed[run] = process.message()
         state = f"failed: {failed[run]}"
+    else:
+        then(run)
     board.tell(run, state)
 
 

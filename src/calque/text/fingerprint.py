@@ -33,7 +33,7 @@ def fingerprint(
     digest = hashlib.sha256(json.dumps(settings).encode())
     with tempfile.TemporaryDirectory() as folder:
         for path in [*tokenizers.save(Path(folder)), *inputs]:
-            digest.update(_digest(path))
+            digest.update(digest_of(path))
     return digest.hexdigest()
 
 
@@ -45,7 +45,8 @@ def files_of(corpus: CorpusConfig) -> list[Path]:
     return expand(corpus.source) + expand(corpus.target) + trees
 
 
-def _digest(path: Path) -> bytes:
+def digest_of(path: Path) -> bytes:
+    """SHA-256 of a file's content. Raises CalqueError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
