@@ -56,10 +56,16 @@ def test_another_recipe_or_another_text_is_another_run(run: Run, file: Path) -> 
     assert run not in Kept(file)
 
 
-@pytest.mark.parametrize("content", [b"{}", gzip.compress(b"{}\n"), gzip.compress(b"[1]\n")[:-4]])
-def test_a_damaged_file_is_named(content: bytes, file: Path) -> None:
-    file.parent.mkdir()
-    file.write_bytes(content)
+@pytest.mark.parametrize("damage", ["no gzip", "cut off", "other content"])
+def test_a_damaged_file_is_named(damage: str, run: Run, file: Path) -> None:
+    Kept(file).add(run, MEASURED)
+    whole = file.read_bytes()
+    damaged = {
+        "no gzip": b"{}",
+        "cut off": whole[:-9],
+        "other content": gzip.compress(b'{"change": "base"}\n'),
+    }
+    file.write_bytes(damaged[damage])
     with pytest.raises(CalqueError, match=r"results.jsonl.gz: is damaged"):
         Kept(file)
 
