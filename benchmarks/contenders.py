@@ -285,7 +285,7 @@ def _timed(
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    memory = _held(device) - held
+    memory = max(0.0, _held(device) - held)  # Linux counts to within some pages
     return Trained(seconds, sum(b.num_tokens for b in batches), losses, size, memory)
 
 
