@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-import pytest
 from libretranslatepy import LibreTranslateAPI
 
 ENDE = {"source": "en", "target": "de"}
