@@ -14,13 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
-from calque.models.parts.fused_attention import FusedAttention
-from calque.models.parts.heads import BiasedHeads
+from calque.models.parts.fused_attention import is_the_papers
 from calque.models.precision import products
 from calque.models.transformer import (
-    Attention,
     MultiHeadAttention,
-    ScaledDotProduct,
     Transformer,
     TransformerConfig,
 )
@@ -122,7 +119,7 @@ class FastTransformer:
             return False
         layers = model.decoder
         heads = [h for layer in layers for h in (layer.self_attention, layer.cross_attention)]
-        return all(_is_the_papers(attention) for attention in heads)
+        return all(map(is_the_papers, heads))
 
     @property
     def config(self) -> TransformerConfig:
@@ -165,15 +162,6 @@ class FastTransformer:
         for some, result in zip(padded.split(BLOCK), logits.split(BLOCK), strict=True):
             torch.mm(some, weight.T, out=result)
         return logits[:rows] if bias is None else logits[:rows].add_(bias)
-
-
-def _is_the_papers(heads: MultiHeadAttention) -> bool:
-    attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
-    if not own_keys or heads.query.out_features != heads.value.out_features:
-        return False
-    if isinstance(attention, FusedAttention):
-        return True
-    return type(attention) is Attention and type(attention.score) is ScaledDotProduct
 
 
 class _FastLayer:

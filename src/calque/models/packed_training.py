@@ -15,15 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calque.models.fast_training import ROWS, RoundedLinear, transposed_product
-from calque.models.parts.heads import BiasedHeads
+from calque.models.parts.fused_attention import is_the_papers
 from calque.models.parts.norms import NoNorm, RMSNorm
-from calque.models.transformer import (
-    Attention,
-    LayerNorm,
-    MultiHeadAttention,
-    ScaledDotProduct,
-    Transformer,
-)
+from calque.models.transformer import Attention, LayerNorm, MultiHeadAttention, Transformer
 
 WIDTH = 16
 """float32 numbers in the widest vector register. A softmax over fewer is ten times slower, so there
@@ -44,7 +38,7 @@ class PackedTransformer:
         layers = [*model.encoder, *model.decoder]
         norms = {type(residual.norm) for layer in layers for residual in layer.residuals}
         heads = [m for m in model.modules() if isinstance(m, MultiHeadAttention)]
-        return norms <= {LayerNorm, RMSNorm, NoNorm} and all(map(_is_the_papers, heads))
+        return norms <= {LayerNorm, RMSNorm, NoNorm} and all(map(_can_take, heads))
 
     def features(
         self,
@@ -79,13 +73,10 @@ class PackedTransformer:
         return model.decoder_norm(x)[: targets.number]
 
 
-def _is_the_papers(heads: MultiHeadAttention) -> bool:
-    attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
-    if not own_keys or heads.query.out_features != heads.value.out_features:
-        return False
-    if type(heads.query) is not RoundedLinear or type(attention) is not Attention:
-        return False
-    return type(attention.score) is ScaledDotProduct and not attention.dropout.p
+def _can_take(heads: MultiHeadAttention) -> bool:
+    attention: Any = heads.attention
+    fast, plain = type(heads.query) is RoundedLinear, type(attention) is Attention
+    return fast and plain and is_the_papers(heads) and not attention.dropout.p
 
 
 class Rows:

@@ -3,7 +3,13 @@
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from calque.models.transformer import TransformerConfig
+from calque.models.parts.heads import BiasedHeads
+from calque.models.transformer import (
+    Attention,
+    MultiHeadAttention,
+    ScaledDotProduct,
+    TransformerConfig,
+)
 
 
 class FusedAttention(nn.Module):
@@ -21,3 +27,13 @@ class FusedAttention(nn.Module):
         """See `Attention`."""
         dropout = self.dropout if self.training else 0.0
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+def is_the_papers(heads: MultiHeadAttention) -> bool:
+    """Whether these heads, fused or not, compute the paper's attention, with one width for all."""
+    attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
+    if not own_keys or heads.query.out_features != heads.value.out_features:
+        return False
+    if isinstance(attention, FusedAttention):
+        return True
+    return type(attention) is Attention and type(attention.score) is ScaledDotProduct
