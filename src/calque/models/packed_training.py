@@ -127,16 +127,18 @@ class Layout:
         self.sides = [queries] if queries is keys else [queries, keys]
         self.lengths = queries.length, keys.wide
         self.parts = [3] if queries is keys else [1, 2]
+        # From projections to [batch, heads, length], and for the gradient of what is found there.
         asking, last = queries.rows[:, : queries.length], self.parts[-1]
         self.query = self._of_heads(asking, 0, self.parts[0])
         self.key_value = torch.cat([self._of_heads(keys.rows, last - n, last) for n in (2, 1)])
         self.found = self._of_heads(asking, 0, 1)
+        # And back to rows: what is found, and its gradients.
         query = self._of_rows(queries, queries.length)
         key = self._of_rows(keys, keys.wide) + len(self.query)
         value = key + len(self.key_value) // 2
         self.joined = query.flatten()
         grads = [[query, key, value]] if queries is keys else [[query], [key, value]]
-        # Into the gradients of queries, keys and values, one behind the other.
+        # In those of queries, keys and values, one behind the other.
         self.grads = [torch.stack(of_side, dim=1).flatten() for of_side in grads]
 
     def _of_heads(self, rows: Tensor, part: int, parts: int) -> Int[Tensor, " all"]:
