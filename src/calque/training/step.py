@@ -61,8 +61,7 @@ class TeacherForcing(nn.Module):
         self.model = model
         self.smoothing, self.r_drop = config.label_smoothing, config.r_drop
         self.autocast = autocast
-        packed = PackedTransformer.can_take(model)
-        self.features = PackedTransformer(model).features if packed else self._features
+        self.packed = PackedTransformer(model) if PackedTransformer.can_take(model) else None
 
     def forward(
         self,
@@ -77,14 +76,15 @@ class TeacherForcing(nn.Module):
         with torch.autocast(source.device.type, torch.bfloat16, enabled=self.autocast):
             labels = target[:, 1:]
             real = labels != self.model.config.pad_id
-            features = self.features(source, target, tree)
+            features = (self.packed or self).features(source, target, tree)
             weights = self.model.output_weights
             r_drop = self.r_drop if twice else 0.0
             loss = projected_loss(features, *weights, labels[real], self.smoothing, r_drop)
         passes = 2 if twice else 1
         return Loss(loss.total / passes, loss.cross_entropy / passes)
 
-    def _features(self, source: Tensor, target: Tensor, tree: Tensor | None) -> Tensor:
+    def features(self, source: Tensor, target: Tensor, tree: Tensor | None) -> Tensor:
+        """What every token of the target but BOS is predicted from, sentence after sentence."""
         memory: Any = self.model.encode(source, tree)  # each family has its own
         past: Any = self.model.start(memory)
         features = self.model.features(target[:, :-1], memory, past)
