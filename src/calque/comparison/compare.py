@@ -30,31 +30,10 @@ def compare(plan: Plan, out: Path, stem: str, at_once: int, console: Console) ->
     folder of a run is damaged or another comparison's, or the file of what was kept is.
     """
     test, kept = EvaluationSet.read(plan), Kept(out / f"{stem}.jsonl.gz")
-    todo = [run for run in plan.runs if run not in kept]
     problems: dict[Run, str] = {}
-
-    def measure_one(run: Run, place: int = 0) -> None:
-        number = torch.cuda.device_count()
-        device = f"cuda:{place % number}" if number else "cpu"
-        try:
-            kept.add(run, measure(run, test, device))
-        except CalqueError as error:
-            problems[run] = str(error)
-
-    with Board(plan.runs, console) as board:
-        for run in plan.runs:
-            if run in kept:
-                board.tell(run, "measured before")
-        failed, ended = train_all(todo, at_once, board, plan.folder, measure_one)
-    if not ended:
+    if not _train_and_measure(plan, test, kept, problems, at_once, console):
         console.print("interrupted; the same command goes on", highlight=False)
         return 130
-    problems |= failed
-    with console.status("measuring") as status:  # those that had been trained before
-        for run in todo:
-            if run not in kept and run not in problems:
-                status.update(f"measuring {run.row}, seed {run.seed}")
-                measure_one(run)
     measured: dict[str, list[Measured]] = {row: [] for row in plan.rows}
     for run in plan.runs:
         if run in kept:
@@ -69,6 +48,39 @@ def compare(plan: Plan, out: Path, stem: str, at_once: int, console: Console) ->
     _print(rows, breakdowns, console)
     console.print(f"wrote {out / stem}.csv, .md and .png", highlight=False, soft_wrap=True)
     return 1 if problems else 0
+
+
+def _train_and_measure(
+    plan: Plan,
+    test: EvaluationSet,
+    kept: Kept,
+    problems: dict[Run, str],
+    at_once: int,
+    console: Console,
+) -> bool:
+    """Keep what is measured, and fill in the problems; whether training came to its end."""
+    todo = [run for run in plan.runs if run not in kept]
+
+    def measure_one(run: Run, place: int = 0) -> None:
+        number = torch.cuda.device_count()
+        device = f"cuda:{place % number}" if number else "cpu"
+        try:
+            kept.add(run, measure(run, test, device))
+        except CalqueError as error:
+            problems[run] = str(error)
+
+    with Board(plan.runs, console) as board:
+        for run in plan.runs:
+            if run in kept:
+                board.tell(run, "measured before")
+        failed, ended = train_all(todo, at_once, board, plan.folder, measure_one)
+    problems |= failed
+    with console.status("measuring") as status:  # those that had been trained before
+        for run in todo if ended else []:
+            if run not in kept and run not in problems:
+                status.update(f"measuring {run.row}, seed {run.seed}")
+                measure_one(run)
+    return ended
 
 
 def _rows(
