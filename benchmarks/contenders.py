@@ -120,8 +120,7 @@ class HelpedCalque:
             # A daemon: it ends with us.
             get_context("spawn").Process(target=_help, args=asked, daemon=True).start()
             self.helpers.append(ours)
-        place = Processes(0, number, setting.device, memory)
-        self.mine = Share(setting, precision, place, store)
+        self.mine = Share(setting, precision, Processes(0, number, setting.device, memory), store)
 
     def __call__(self, batches: list[Batch]) -> Trained:
         for helper in self.helpers:

@@ -47,8 +47,7 @@ def train_all(
     for run in runs:
         board.tell(run, WAITING if run in todo else "trained before")
     free, working = list(range(at_once))[::-1], dict[int, _Process]()
-    failed: dict[Run, str] = {}
-    left: list[Run] = []
+    failed, left = dict[Run, str](), list[Run]()
     with alone(folder) as lock, Interruption(quiet=False) as interruption:
         try:
             while working or (todo and not interruption.asked):
@@ -65,8 +64,7 @@ def train_all(
                     if process.ended():
                         free.append(place)
                         del working[place]
-                        if process.code and interruption.asked:
-                            left.append(process.run)
+                        left += [process.run] if process.code and interruption.asked else []
                         _conclude(process, board, failed, left, partial(then, place=place))
         finally:
             for process in working.values():
