@@ -1,31 +1,40 @@
-"""What BLEU alone does not show of three stations: scaling, heads and averaging.
+"""What BLEU alone does not show of four stations: scaling, heads, averaging and masks.
 
     python experiments/the-story/look_closer.py scaling
     python experiments/the-story/look_closer.py heads runs/en-de val.en val.de
     python experiments/the-story/look_closer.py rank runs/one runs/other --lines val.en
+    python experiments/the-story/look_closer.py steps runs/en-de val.en val.de
 
 `scaling`: how even the weights of attention are, and how much gradient the softmax lets through, by
 the width of a head. `heads`: BLEU of a Transformer with each of its heads silenced. `rank`: in how
-many directions the encoder's words differ from each other, layer by layer.
+many directions the encoder's words differ from each other, layer by layer. `steps`: what training
+costs when the mask lets all positions of the target learn at once, and when they come one by one.
 """
 
 import argparse
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from calque import Translator
 from calque.evaluation.evaluate import read_evaluation_pairs
 from calque.evaluation.metrics import bleu
+from calque.models.interface import Seq2Seq
 from calque.text.data import CorpusConfig
 
 WIDTHS = 16, 32, 64, 128, 256
 QUERIES, KEYS = 1000, 20
 LINES = 200
+PAIRS, REPEATED = 64, 5
 
 
 def main() -> None:
@@ -40,11 +49,17 @@ def main() -> None:
     rank = commands.add_parser("rank")
     rank.add_argument("runs", type=Path, nargs="+")
     rank.add_argument("--lines", type=Path, required=True, help="text to encode")
+    steps = commands.add_parser("steps")
+    steps.add_argument("run", type=Path)
+    steps.add_argument("source", type=Path)
+    steps.add_argument("target", type=Path)
     given = parser.parse_args()
     if given.command == "scaling":
         show_scaling()
     elif given.command == "heads":
         show_heads(given.run, given.source, given.reference)
+    elif given.command == "steps":
+        show_steps(given.run, given.source, given.target)
     else:
         show_ranks(given.runs, given.lines.read_text("utf-8").splitlines()[:LINES])
 
@@ -154,6 +169,47 @@ def effective_rank(words: Tensor) -> float:
     """
     values = torch.linalg.svdvals(words - words.mean(dim=0))
     return math.exp(torch.special.entr(values / values.sum()).sum().item())
+
+
+def show_steps(run: Path, source: Path, target: Path) -> None:
+    """Loss and gradients of the same pairs, at once and one position after the other."""
+    torch.set_num_threads(1)
+    pairs = read_evaluation_pairs(CorpusConfig(source=str(source), target=str(target)))
+    translator = Translator.load(run)
+    model, config = translator.model, translator.model.config
+
+    def padded(rows: Iterable[Sequence[int]]) -> Tensor:
+        tensors = [torch.tensor(row) for row in rows]
+        return pad_sequence(tensors, batch_first=True, padding_value=config.pad_id)
+
+    sources = translator.tokenizers.source.encode(pairs.sources[:PAIRS])
+    targets = translator.tokenizers.target.encode(pairs.references[:PAIRS])
+    source_ids = padded([*row, config.eos_id] for row in sources)
+    shown = padded([config.bos_id, *row] for row in targets)
+    wanted = padded([*row, config.eos_id] for row in targets)
+    print("| positions | target tokens/s | loss |")
+    print("| --- | ---: | ---: |")
+    for name, logits in (
+        ("all at once", model.forward),
+        ("one by one", partial(step_by_step, model)),
+    ):
+        times = []
+        for _ in range(REPEATED):
+            model.zero_grad()
+            start = time.perf_counter()
+            found = logits(source_ids, shown).flatten(0, 1)
+            loss = cross_entropy(found, wanted.flatten(), ignore_index=config.pad_id)
+            loss.backward()
+            times.append(time.perf_counter() - start)
+        rate = (wanted != config.pad_id).sum().item() / median(times)
+        print(f"| {name} | {rate:,.0f} | {loss.item():.3f} |")
+
+
+def step_by_step(model: Seq2Seq, source: Tensor, target: Tensor) -> Tensor:
+    """The logits that the model has when it sees one position of the target after the other."""
+    memory = model.encode(source)
+    past = model.start(memory)
+    return torch.cat([model.decode(new, memory, past) for new in target.split(1, dim=1)], dim=1)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,15 @@ class TestComparison:
             assert f"({picture})" in page
             assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
+    def test_a_measure_has_its_numbers_in_a_file_as_in_the_table(self, folder, results):
+        page = (folder / "results.md").read_text("utf-8")
+        with (folder / "results-bleu-by-length.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["change"] for row in rows] == ["base", "none"]
+        for row in rows:
+            name, *numbers = row.values()
+            assert f"| {name} | {' | '.join(f'{float(x):.1f}' for x in numbers)} |" in page
+
 
 def test_what_has_been_measured_needs_no_run_folder(calque, folder, results, monkeypatch):
     monkeypatch.chdir(folder)

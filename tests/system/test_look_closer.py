@@ -65,3 +65,11 @@ def test_every_head_and_every_layer_has_its_number(trained):
     assert name == str(trained / "run")
     assert len(ranks) == 1 + config.num_encoder_layers
     assert all(1 <= float(rank) <= config.d_model for rank in ranks)
+
+
+def test_all_positions_at_once_learn_what_one_by_one_would(trained):
+    table = shown("steps", trained / "run", trained / "test.en", trained / "test.de")
+    (at_once, rate, loss), (one_by_one, slower, same) = table
+    assert (at_once, one_by_one) == ("all at once", "one by one")
+    assert all(float(x.replace(",", "")) > 0 for x in (rate, slower))
+    assert float(loss) == pytest.approx(float(same), abs=2e-3)

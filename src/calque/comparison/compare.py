@@ -17,7 +17,7 @@ from calque.comparison.measures import MEASURES
 from calque.comparison.measuring import EvaluationSet, Measured, measure
 from calque.comparison.plan import Plan, Run
 from calque.comparison.progress import Board
-from calque.comparison.results import HEADERS, Breakdown, Row, break_down, make_row
+from calque.comparison.results import HEADERS, Breakdown, Row, Value, break_down, make_row
 from calque.comparison.trainings import train_all
 from calque.config import CalqueError
 
@@ -111,11 +111,7 @@ def _write(
     stem: str,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    flat = [row.flat() for row in rows]
-    with whole_file(out / f"{stem}.csv") as part, part.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(flat[0]))
-        writer.writeheader()
-        writer.writerows(flat)
+    _write_csv(out / f"{stem}.csv", [row.flat() for row in rows])
     text = [_description(plan, measured), _markdown(HEADERS, [row.cells() for row in rows])]
     text += [f"{row.name}: {row.problem}" for row in rows if row.problem]
     if any(row.metric for row in rows):
@@ -124,12 +120,21 @@ def _write(
     for breakdown in breakdowns:
         if not breakdown.values:
             continue
-        picture = f"{stem}-{breakdown.name.replace('_', '-')}.png"
+        named = f"{stem}-{breakdown.name.replace('_', '-')}"
+        picture = f"{named}.png"
         heat(out / picture, breakdown)
+        _write_csv(out / f"{named}.csv", breakdown.flat())
         text += [f"## {breakdown.title}", _markdown(*_cells(breakdown))]
         text.append(f"![{breakdown.title}]({picture})")
     with whole_file(out / f"{stem}.md") as part:
         part.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Value]]) -> None:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _description(plan: Plan, measured: Mapping[str, Sequence[Measured]]) -> str:

@@ -188,6 +188,10 @@ class Breakdown:
         """In order; the same for all rows."""
         return list(next(iter(self.values.values())))
 
+    def flat(self) -> list[dict[str, Value]]:
+        """As rows of a CSV file."""
+        return [{"change": row, **values} for row, values in self.values.items()]
+
 
 def break_down(
     name: str,
