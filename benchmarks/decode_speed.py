@@ -98,7 +98,9 @@ def calque(models: Models, beam: int, precision: str = "auto", workers: int = 1)
     """Our own engine: all threads on one batch, or workers with one thread each."""
     translator = Translator.load(models.run)
     search = {"search": "greedy"} if beam == 1 else {"search": "beam", "beam_size": beam}
-    decoding = replace(translator.decoding, precision=precision, **search)
+    # The peers can only divide by a power of the length: all search for the same then.
+    same = {"length_normalisation": "power"}
+    decoding = replace(translator.decoding, precision=precision, **search, **same)
     translator = translator.searching(decoding)
     if workers == 1:
         return translator.translate

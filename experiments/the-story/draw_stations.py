@@ -32,6 +32,7 @@ STATIONS: dict[str, tuple[Callable[..., None], int, float]] = {
     "02-parallel": (from_results.parallel, 2, 1.7),
     "03-distance": (from_results.distance, 2, 3),
     "04-windows": (from_code.windows, 1, 2),
+    "05-embeddings": (from_results.embeddings, 1, 1.7),
     "06-weights": (from_code.weights, 3, 1.2),
     "07-scores": (from_results.scores, 2, 2.4),
     "08-scaling": (from_results.scaling, 2, 2.8),

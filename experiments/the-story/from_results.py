@@ -86,6 +86,11 @@ def distance(left: Axes, right: Axes) -> None:
     right.axvline(100, color=INK, linewidth=0.8, linestyle=":")
 
 
+def embeddings(ax: Axes) -> None:
+    """BLEU from vectors at random, and from word2vec."""
+    bars(ax, bleu("embeddings"), "BLEU", "500 steps")
+
+
 def scores(left: Axes, right: Axes) -> None:
     """BLEU by score."""
     score, names = bleu(), ("scaled dot", "dot", "general", "additive", "cosine", "location")

@@ -14,7 +14,7 @@ SIGNED = LinearSegmentedColormap.from_list("signed", ["#d55e00", "#fbfaf7", "#00
 Numbers = Mapping[float, float]
 FAMILIES = {  # row of the comparison: name in the figure, colour (of Okabe and Ito), mark
     "GRU, no attention": ("GRU, no attention", "#6b7280", "v"),
-    "GRU, general": ("GRU, attention", "#d55e00", "^"),
+    "GRU, scaled dot": ("GRU, attention", "#d55e00", "^"),
     "convolutional": ("convolutional", "#009e73", "s"),
     "Transformer": ("Transformer", "#0072b2", "o"),
 }
