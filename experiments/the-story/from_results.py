@@ -12,6 +12,7 @@ from calque.models.convolutional import interaction_distance
 from calque.models.transformer import SinusoidalPositions, TransformerConfig
 
 HERE = Path(__file__).parent
+FEWEST_LINES = 20  # whose BLEU says anything
 TABLE_3 = HERE.parent / "paper-table-3"
 
 
@@ -27,8 +28,13 @@ def bleu(file: str = "results", folder: Path = HERE) -> dict[str, float]:
 
 
 def by_part(file: str, row: str) -> dict[str, float]:
-    """A measure's numbers of one row, by parts of the test set, without how many lines each has."""
-    return {part.split(" (")[0]: float(x) for part, x in results(file)[row].items()}
+    """A measure's numbers of one row, of the parts of the test set that have lines enough."""
+    found = {}
+    for part, number in results(file)[row].items():
+        name, lines_of_it = part.rstrip(")").split(" (")
+        if int(lines_of_it.replace(",", "")) >= FEWEST_LINES:
+            found[name] = float(number)
+    return found
 
 
 def by_length(task: str, row: str, measure: str = "token-accuracy") -> Numbers:
@@ -189,6 +195,7 @@ def beyond(ax: Axes) -> None:
         "letters at their place, %",
         "copying; trained on up to 100",
     )
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.axvline(100, color=INK, linewidth=0.8, linestyle=":")
 
 

@@ -148,6 +148,13 @@ def test_comparing_reports_what_evaluating_each_reports() -> None:
     assert [c.other for c in comparisons] == evaluate(BAD, REFERENCES, "en")
 
 
+def test_one_metric_alone_is_what_it_is_among_all() -> None:
+    whole = by_name(evaluate(GOOD, REFERENCES, "en"))
+    assert evaluate(GOOD, REFERENCES, "en", ["BLEU"]) == [whole["BLEU"]]
+    (alone,) = compare(GOOD, BAD, REFERENCES, "en", ["chrF2"])
+    assert alone == compare(GOOD, BAD, REFERENCES, "en")[1]
+
+
 def test_unequal_counts_are_refused_with_both_counts() -> None:
     for score in (bleu, evaluate):
         with pytest.raises(CalqueError, match="2 hypotheses but 3 references"):

@@ -168,11 +168,11 @@ def _scored(
     if both:
         others = [line for m in both for line in m.hypotheses]
         bases = [line for m in both for line in paired[m.seed].hypotheses]
-        comparison = compare(bases, others, references * len(both), language)[0]
+        comparison = compare(bases, others, references * len(both), language, ["BLEU"])[0]
         if len(both) == len(found):
             return comparison.other, comparison
     lines = [line for m in found for line in m.hypotheses]
-    return evaluate(lines, references * len(found), language)[0], comparison
+    return evaluate(lines, references * len(found), language, ["BLEU"])[0], comparison
 
 
 @dataclass(frozen=True)
