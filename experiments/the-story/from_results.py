@@ -92,11 +92,6 @@ def distance(left: Axes, right: Axes) -> None:
     right.axvline(100, color=INK, linewidth=0.8, linestyle=":")
 
 
-def embeddings(ax: Axes) -> None:
-    """BLEU from vectors at random, and from word2vec."""
-    bars(ax, bleu("embeddings"), "BLEU", "500 steps")
-
-
 def scores(left: Axes, right: Axes) -> None:
     """BLEU by score."""
     score, names = bleu(), ("scaled dot", "dot", "general", "additive", "cosine", "location")
@@ -255,22 +250,3 @@ def regularisation(left: Axes, right: Axes) -> None:
     )
     kinds = {"pre-norm": "Transformer", "pre-norm, none": "no warm-up", "post-norm": "post-norm"}
     chosen(right, kinds | {"post-norm, none": "post-norm, no warm-up"}, "with warm-up, and without")
-
-
-def data_size(ax: Axes) -> None:
-    """BLEU of the families by pairs."""
-    score = bleu("data-size")
-    rows = {"Transformer": "Transformer", "convolutional": "convolutional", "GRU, attention": "GRU"}
-    pairs = {1000: "1,000", 5000: "5,000", 29000: "29,000"}
-    lines(
-        ax,
-        {
-            name: {n: score[f"{row}, {x} pairs"] for n, x in pairs.items()}
-            for name, row in rows.items()
-        },
-        "pairs",
-        "BLEU",
-    )
-    ax.set_xscale("log")
-    ax.set_xticks([*pairs], [*pairs.values()])
-    ax.set_xticks([], minor=True)
