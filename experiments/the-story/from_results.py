@@ -82,10 +82,10 @@ def distance(left: Axes, right: Axes) -> None:
     apart = range(1, 31)
     steps = {
         "GRU, attention": {n: n for n in apart},
-        "convolutional": {n: -(-n // interaction_distance(1, 3)) for n in apart},
+        "convolutional": {n: -(-n // interaction_distance(1, 7)) for n in apart},
         "Transformer": dict.fromkeys(apart, 1),
     }
-    lines(left, steps, "words apart", "steps between them", "in the encoder, windows of 3")
+    lines(left, steps, "words apart", "steps between them", "in the encoder; windows of 7")
     left.lines[1].set_linestyle("--")
     tokens = {name: by_length("reverse", row) for row, (name, *_) in FAMILIES.items()}
     lines(right, tokens, "letters", "letters at their place, %", "reversing; trained on up to 100")
