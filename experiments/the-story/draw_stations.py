@@ -1,6 +1,8 @@
 """Draw the figures of the page "The stations" from the kept results, and from the code itself.
 
-python experiments/the-story/draw_stations.py docs/stations
+    python experiments/the-story/draw_stations.py docs/stations
+
+Those of results are in from_results.py, the others in from_code.py, what they share in panels.py.
 """
 
 import argparse

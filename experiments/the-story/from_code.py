@@ -20,7 +20,7 @@ from calque.models.transformer import (
 
 def windows(ax: Axes) -> None:
     """What a position on top of a stack of windows sees."""
-    layers, reach, length = 3, 1, 13
+    layers, reach, length = 3, interaction_distance(1, 3), 13
     middle = length // 2
     for layer in range(layers + 1):
         seen = reach * (layers - layer)
@@ -60,8 +60,9 @@ def symmetry(left: Axes, right: Axes) -> None:
     config = TransformerConfig(d_model=16, num_heads=1, source_vocab_size=9, target_vocab_size=9)
     heads = SharedQueryKey(config, Attention)
     with torch.no_grad():
-        query = heads.query(torch.randn(6, config.d_model))
-        score = query @ query.T / config.d_model**0.5
+        x = torch.randn(6, config.d_model)
+        key, _ = heads.keys_values(x[None])
+        score = heads.query(x) @ key[0, 0].T / config.d_model**0.5
     heat(left, score.numpy(), "scores: the same both ways", numbers=True, signed=True)
     heat(right, score.softmax(dim=1).numpy(), "weights: not the same", numbers=True)
     for ax in (left, right):
@@ -118,7 +119,7 @@ def counts(*panels: Axes) -> None:
 
 
 def masks(left: Axes, right: Axes) -> None:
-    """Who sees whom, white on blue."""
+    """Who sees whom: what is blue."""
     there = np.array([1, 1, 1, 1, 0, 0])
     heat(left, np.tile(there, (6, 1)).astype(float), "source of 4 words, padded to 6")
     heat(right, np.tril(np.ones((6, 6))), "target: itself and what is before")

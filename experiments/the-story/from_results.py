@@ -37,9 +37,9 @@ def by_part(file: str, row: str) -> dict[str, float]:
     return found
 
 
-def by_length(task: str, row: str, measure: str = "token-accuracy") -> Numbers:
-    """The share of right tokens or lines of a task, by the length of the sequence."""
-    found = by_part(f"{task}-{measure}-by-file", row)
+def by_length(task: str, row: str) -> Numbers:
+    """The share of tokens at their place, by the length of the sequence."""
+    found = by_part(f"{task}-token-accuracy-by-file", row)
     return {int(name.removeprefix("length-")): x for name, x in found.items()}
 
 
@@ -48,6 +48,13 @@ def kept(name: str) -> dict[str, list[str]]:
     text = (HERE / "closer" / f"{name}.md").read_text("utf-8")
     rows = [line.strip("|\n").split("|") for line in text.split("\n") if line.startswith("|")]
     return {first.strip(): [cell.strip() for cell in others] for first, *others in rows[2:]}
+
+
+def of_letters(ax: Axes, task: str, title: str, rows: Mapping[str, str]) -> None:
+    """A line for each row of a task, by the names that the figure has for them."""
+    series = {name: by_length(task, row) for name, row in rows.items()}
+    lines(ax, series, "letters", "letters at their place, %", f"{title}; trained on up to 100")
+    ax.axvline(100, color=INK, linewidth=0.8, linestyle=":")
 
 
 def bottleneck(left: Axes, right: Axes) -> None:
@@ -59,9 +66,7 @@ def bottleneck(left: Axes, right: Axes) -> None:
     }
     lines(left, named, "words of the source", "BLEU", "Multi30k")
     left.set_xticks(places, [*next(iter(of_rows.values()))])
-    tokens = {name: by_length("copy", row) for row, (name, *_) in FAMILIES.items()}
-    lines(right, tokens, "letters", "letters at their place, %", "copying; trained on up to 100")
-    right.axvline(100, color=INK, linewidth=0.8, linestyle=":")
+    of_letters(right, "copy", "copying", {name: row for row, (name, *_) in FAMILIES.items()})
 
 
 def parallel(left: Axes, right: Axes) -> None:
@@ -78,7 +83,7 @@ def parallel(left: Axes, right: Axes) -> None:
 
 
 def distance(left: Axes, right: Axes) -> None:
-    """Steps from one word to another; sequences reversed to their last letter."""
+    """Steps from one word to another; letters at their place in reversed sequences."""
     apart = range(1, 31)
     steps = {
         "GRU, attention": {n: n for n in apart},
@@ -87,9 +92,7 @@ def distance(left: Axes, right: Axes) -> None:
     }
     lines(left, steps, "words apart", "steps between them", "in the encoder; windows of 7")
     left.lines[1].set_linestyle("--")
-    tokens = {name: by_length("reverse", row) for row, (name, *_) in FAMILIES.items()}
-    lines(right, tokens, "letters", "letters at their place, %", "reversing; trained on up to 100")
-    right.axvline(100, color=INK, linewidth=0.8, linestyle=":")
+    of_letters(right, "reverse", "reversing", {name: row for row, (name, *_) in FAMILIES.items()})
 
 
 def scores(left: Axes, right: Axes) -> None:
@@ -183,15 +186,8 @@ def beyond(ax: Axes) -> None:
         n: f"{n} positions" for n in ("learned", "relative", "rotary")
     }
     rows |= {"ALiBi": "ALiBi", "none": "no positions"}
-    lines(
-        ax,
-        {name: by_length("copy", row) for name, row in rows.items()},
-        "letters",
-        "letters at their place, %",
-        "copying; trained on up to 100",
-    )
+    of_letters(ax, "copy", "copying", rows)
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    ax.axvline(100, color=INK, linewidth=0.8, linestyle=":")
 
 
 def positions(ax: Axes) -> None:

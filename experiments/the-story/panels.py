@@ -54,7 +54,9 @@ def bars(ax: Axes, values: Mapping[str, float], what: str, title: str, digits: i
     ax.spines["bottom"].set_visible(False)
 
 
-def heat(ax: Axes, values: np.ndarray, title: str, numbers: bool = False, signed: bool = False):
+def heat(
+    ax: Axes, values: np.ndarray, title: str, numbers: bool = False, signed: bool = False
+) -> None:
     """A cell for each number; signed ones around zero."""
     limit = np.abs(values).max()
     ramp = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if signed else {"cmap": RAMP}
