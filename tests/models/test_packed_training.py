@@ -19,6 +19,7 @@ TAKEN = [
     {"heads": "biased"},
     {"positions": "learned"},
     {"positions": "none"},
+    {"positions": "rotary"},
     {"feed_forward": "swiglu"},
     {"num_encoder_layers": 1, "num_decoder_layers": 3},
 ]

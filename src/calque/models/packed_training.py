@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calque.models.fast_training import ROWS, RoundedLinear, transposed_product
-from calque.models.parts.fused_attention import is_the_papers
+from calque.models.parts.fused_attention import has_one_width, is_scaled_dot_product
 from calque.models.parts.norms import NoNorm, RMSNorm
+from calque.models.parts.positioned_attention import RotaryAttention, turned
 from calque.models.transformer import Attention, LayerNorm, MultiHeadAttention, Transformer
 
 WIDTH = 16
@@ -32,7 +33,10 @@ class PackedTransformer:
 
     @staticmethod
     def can_take(model: nn.Module) -> TypeGuard[Transformer]:
-        """Whether layers are fast, attention is the paper's, and norms see one row at a time."""
+        """Whether layers are fast, attention is the paper's, and norms see one row at a time.
+
+        Queries and keys may turn with their positions.
+        """
         if not isinstance(model, Transformer):
             return False
         layers = [*model.encoder, *model.decoder]
@@ -75,8 +79,11 @@ class PackedTransformer:
 
 def _can_take(heads: MultiHeadAttention) -> bool:
     attention: Any = heads.attention
+    if isinstance(attention, RotaryAttention):
+        attention = attention.attention
     fast, plain = type(heads.query) is RoundedLinear, type(attention) is Attention
-    return fast and plain and is_the_papers(heads) and not attention.dropout.p
+    papers = has_one_width(heads) and is_scaled_dot_product(attention)
+    return fast and plain and papers and not attention.dropout.p
 
 
 class Rows:
@@ -164,13 +171,21 @@ class _SubLayer:
         heads = self.attention
         layers = heads.query, heads.key, heads.value, heads.output
         parameters = [layer.weight for layer in layers] + [layer.bias for layer in layers]
-        return _Attend.apply(self.layout, x, self.memory, *parameters)  # pyright: ignore[reportReturnType]
+        attention: Any = heads.attention
+        turns = isinstance(attention, RotaryAttention)
+        angle = attention.angles(self.layout.lengths[1]) if turns else None
+        return _Attend.apply(self.layout, angle, x, self.memory, *parameters)  # pyright: ignore[reportReturnType]
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, layout: Layout, x: Tensor, memory: Tensor | None, *parameters: Any
+        ctx: Any,
+        layout: Layout,
+        angle: Tensor | None,
+        x: Tensor,
+        memory: Tensor | None,
+        *parameters: Any,
     ) -> Tensor:
         low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         inputs = [rows.to(low) for rows in (x, memory) if rows is not None]
@@ -184,12 +199,14 @@ class _Attend(torch.autograd.Function):
         query = _vectors(projected[0], d_head, layout.query).view(-1, length, d_head)
         both = _vectors(projected[-1], d_head, layout.key_value)
         key, value = both.view(2, -1, wide, d_head)
+        if angle is not None:
+            query, key = turned(query, angle[:length]), turned(key, angle)
         scores = torch.bmm(query, key.mT).float().unflatten(0, (-1, len(layout.heads)))
         scores = torch.add(layout.mask, scores, alpha=d_head**-0.5)
         attention = scores.softmax(dim=-1).to(low).flatten(0, 1)
         joined = _vectors(torch.bmm(attention, value), d_head, layout.joined).view(x.shape)
         output = output.to(low)
-        ctx.layout, ctx.biased = layout, last_bias is not None
+        ctx.layout, ctx.angle, ctx.biased = layout, angle, last_bias is not None
         ctx.save_for_backward(query, key, value, attention, joined, output, *weights, *inputs)
         return _linear(joined, output, _stacked([last_bias], low))
 
@@ -208,6 +225,10 @@ class _Attend(torch.autograd.Function):
         torch.bmm(of_scores, key, out=of_query.view_as(query))
         torch.bmm(of_scores.mT, query, out=of_key.view_as(key))
         torch.bmm(attention.mT, found, out=of_value.view_as(value))
+        if ctx.angle is not None:  # back by the same angles
+            for part, like in ((of_query, query), (of_key, key)):
+                vectors = part.view_as(like)
+                vectors.copy_(turned(vectors, -ctx.angle[: like.size(1)]))
         of_inputs: list[Tensor | None] = []
         of_weights: list[Tensor] = []
         of_biases: list[Tensor] = []
@@ -222,7 +243,7 @@ class _Attend(torch.autograd.Function):
         of_inputs += [None] * (2 - number)
         of_weights.append(transposed_product(grad, joined))
         of_biases += [grad.sum(dim=0)] if ctx.biased else []
-        return None, *of_inputs, *of_weights, *(of_biases or [None] * 4)
+        return None, None, *of_inputs, *of_weights, *(of_biases or [None] * 4)
 
 
 def _vectors(x: Tensor, size: int, index: Tensor) -> Float[Tensor, "chosen size"]:

@@ -31,9 +31,17 @@ class FusedAttention(nn.Module):
 
 def is_the_papers(heads: MultiHeadAttention) -> bool:
     """Whether these heads, fused or not, compute the paper's attention, with one width for all."""
-    attention, own_keys = heads.attention, type(heads) in (MultiHeadAttention, BiasedHeads)
-    if not own_keys or heads.query.out_features != heads.value.out_features:
-        return False
+    return has_one_width(heads) and is_scaled_dot_product(heads.attention)
+
+
+def has_one_width(heads: MultiHeadAttention) -> bool:
+    """Whether queries, keys and values have projections of their own, as wide as each other."""
+    own_keys = type(heads) in (MultiHeadAttention, BiasedHeads)
+    return own_keys and heads.query.out_features == heads.value.out_features
+
+
+def is_scaled_dot_product(attention: nn.Module) -> bool:
+    """Whether it is the paper's, fused or not."""
     if isinstance(attention, FusedAttention):
         return True
     return type(attention) is Attention and type(attention.score) is ScaledDotProduct

@@ -32,18 +32,23 @@ class RotaryAttention(nn.Module):
         mask: Bool[Tensor, "#batch 1 #query key"],
     ) -> Float[Tensor, "batch heads query d_head"]:
         """See `Attention`. The queries are the last of the keys' positions."""
-        position = torch.arange(key.size(2), device=key.device)
-        turned = self._turn(query, position[key.size(2) - query.size(2) :])
-        return self.attention(turned, self._turn(key, position), value, mask)
+        angle = self.angles(key.size(2))
+        query = turned(query, angle[key.size(2) - query.size(2) :])
+        return self.attention(query, turned(key, angle), value, mask)
 
-    def _turn(
-        self, x: Float[Tensor, "batch heads length d_key"], position: Tensor
-    ) -> Float[Tensor, "batch heads length d_key"]:
-        angle = position[:, None] * self.frequency
-        sine, cosine = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
-        even, odd = x[..., 0::2], x[..., 1::2]
-        turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], dim=-1)
-        return turned.flatten(-2)
+    def angles(self, length: int) -> Float[Tensor, "length pairs"]:
+        """By which each pair of numbers turns at each position."""
+        position = torch.arange(length, device=self.frequency.device)
+        return position[:, None] * self.frequency
+
+
+def turned(
+    x: Float[Tensor, "*batch length d_key"], angle: Float[Tensor, "length pairs"]
+) -> Float[Tensor, "*batch length d_key"]:
+    """Each pair of neighbouring numbers turned by its angle."""
+    sine, cosine = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], dim=-1).flatten(-2)
 
 
 class DistancePenalty(nn.Module):
