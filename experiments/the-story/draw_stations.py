@@ -34,6 +34,7 @@ STATIONS: dict[str, tuple[Callable[..., None], int, float]] = {
     "02-parallel": (from_results.parallel, 2, 1.7),
     "03-distance": (from_results.distance, 2, 3),
     "04-windows": (from_code.windows, 1, 2),
+    "05-embeddings": (from_results.embeddings, 2, 1.4),
     "06-weights": (from_code.weights, 3, 1.2),
     "07-scores": (from_results.scores, 2, 2.4),
     "08-scaling": (from_results.scaling, 2, 2.8),
@@ -43,11 +44,12 @@ STATIONS: dict[str, tuple[Callable[..., None], int, float]] = {
     "12-rank": (from_results.rank, 1, 2.8),
     "13-counts": (from_code.counts, 3, 2.6),
     "14-sinusoids": (from_results.sinusoids, 3, 2.8),
-    "15-positions": (from_results.positions, 1, 2.6),
+    "15-positions": (from_results.positions, 1, 2.9),
     "16-residuals": (from_results.residuals, 1, 2.8),
     "17-norms": (from_results.norms, 1, 1.9),
     "18-masks": (from_code.masks, 2, 2.6),
     "19-regularisation": (from_results.regularisation, 2, 2.2),
+    "20-data-size": (from_results.data_size, 2, 2.8),
 }
 """By the name of its file, what draws a figure, its number of panels, and its height in inches."""
 

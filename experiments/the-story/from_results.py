@@ -1,6 +1,7 @@
 """Figures of stations from what comparisons and look_closer.py have measured."""
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def distance(left: Axes, right: Axes) -> None:
     lines(left, steps, "words apart", "steps between them", "in the encoder; windows of 7")
     left.lines[1].set_linestyle("--")
     of_letters(right, "reverse", "reversing", {name: row for row, (name, *_) in FAMILIES.items()})
+
+
+def embeddings(left: Axes, right: Axes) -> None:
+    """BLEU from vectors at random, and from word2vec."""
+    score = bleu("embeddings")
+    for ax, pairs in ((left, "29,000 pairs"), (right, "1,000 pairs")):
+        of_pairs = {row.removeprefix(f"{pairs}, "): x for row, x in score.items()}
+        bars(ax, {row: of_pairs[row] for row in of_pairs if row not in score}, "BLEU", pairs)
 
 
 def scores(left: Axes, right: Axes) -> None:
@@ -199,7 +208,9 @@ def positions(ax: Axes) -> None:
     }
     rows |= {"rotary": "rotary positions", "ALiBi": "ALiBi", "none": "no positions"}
     rows |= {"count": "count as position", "normalised count": "normalised count"}
-    chosen(ax, rows, "positions")
+    score, of_trees = bleu(), bleu("structural")
+    trees = {name: of_trees[name] for name in ("structural", "structural, relative")}
+    bars(ax, {name: score[row] for name, row in rows.items()} | trees, "BLEU", "positions")
 
 
 def residuals(ax: Axes) -> None:
@@ -246,3 +257,23 @@ def regularisation(left: Axes, right: Axes) -> None:
     )
     kinds = {"pre-norm": "Transformer", "pre-norm, none": "no warm-up", "post-norm": "post-norm"}
     chosen(right, kinds | {"post-norm, none": "post-norm, no warm-up"}, "with warm-up, and without")
+
+
+def data_size(left: Axes, right: Axes) -> None:
+    """BLEU and validation loss of the families by pairs."""
+    table = results("data-size")
+    rows = {"Transformer": "Transformer", "convolutional": "convolutional", "GRU, attention": "GRU"}
+    pairs = {1000: "1,000", 5000: "5,000", 29000: "29,000"}
+    of = {
+        name: {number: table[f"{row}, {text} pairs"] for number, text in pairs.items()}
+        for name, row in rows.items()
+    }
+    for ax, what, number_in in (
+        (left, "BLEU", lambda row: float(row["bleu"])),
+        (right, "validation loss, nats", lambda row: math.log(float(row["validation_perplexity"]))),
+    ):
+        series = {name: {n: number_in(row) for n, row in by_n.items()} for name, by_n in of.items()}
+        lines(ax, series, "pairs", what)
+        ax.set_xscale("log")
+        ax.set_xticks([*pairs], [*pairs.values()])
+        ax.set_xticks([], minor=True)
