@@ -56,6 +56,20 @@ def test_another_recipe_or_another_text_is_another_run(run: Run, file: Path) -> 
     assert run not in Kept(file)
 
 
+def test_a_start_from_other_vectors_is_another_run(run: Run, file: Path, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.safetensors"
+    vectors.write_bytes(b"one")
+    training = replace(run.recipe.training, embeddings=str(vectors))
+    run = replace(run, recipe=replace(run.recipe, training=training))
+    Kept(file).add(run, MEASURED)
+    assert run in Kept(file)
+    vectors.write_bytes(b"another")
+    assert run not in Kept(file)
+    vectors.unlink()
+    with pytest.raises(CalqueError, match=r"vectors.safetensors: cannot be read"):
+        run in Kept(file)  # noqa: B015
+
+
 @pytest.mark.parametrize("damage", ["no gzip", "cut off", "other content"])
 def test_a_damaged_file_is_named(damage: str, run: Run, file: Path) -> None:
     Kept(file).add(run, MEASURED)

@@ -1,7 +1,8 @@
 """What was measured of each run, kept beside the results: its run folder may then be removed.
 
 So a comparison can be done in parts, on other days or machines, and get more seeds and changes
-later. A run is known by its recipe and the content of its corpora.
+later. A run is known by its recipe, and the content of its corpora and of the vectors that it
+starts from.
 """
 
 import gzip
@@ -58,4 +59,6 @@ class Kept:
         for corpus in (*data.train, *data.valid, *data.test):
             for file in files_of(corpus):
                 digest.update(self.digest(file))
+        for file in run.recipe.training.vector_files:
+            digest.update(self.digest(Path(file)))
         return digest.hexdigest()
