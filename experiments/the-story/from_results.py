@@ -100,8 +100,9 @@ def embeddings(left: Axes, right: Axes) -> None:
     """BLEU from vectors at random, and from word2vec."""
     score = bleu("embeddings")
     for ax, pairs in ((left, "29,000 pairs"), (right, "1,000 pairs")):
-        of_pairs = {row.removeprefix(f"{pairs}, "): x for row, x in score.items()}
-        bars(ax, {row: of_pairs[row] for row in of_pairs if row not in score}, "BLEU", pairs)
+        start = f"{pairs}, "
+        rows = {row.removeprefix(start): x for row, x in score.items() if row.startswith(start)}
+        bars(ax, rows, "BLEU", pairs)
 
 
 def scores(left: Axes, right: Axes) -> None:
