@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from calque.models.build import ModelConfig, build
 from calque.models.fast_training import ROWS, use_fast_layers
+from calque.models.packed_attention import LONG
 from calque.models.packed_training import WIDTH, PackedTransformer
 
 SIZES = {"num_encoder_layers": 2, "num_decoder_layers": 2, "d_model": 16, "d_ff": 24}
@@ -37,6 +38,8 @@ PAIRS = {
     "no padding": [(4, 6)] * 3,
     "rows that are full": [(4, 8)] * (ROWS // 8),
     "one pair": [(1, 1)],
+    "a long source": [(LONG, 3), (7, 2)],
+    "a long target": [(5, LONG), (3, 9)],
 }
 """Tokens of source and target, with EOS."""
 
@@ -88,12 +91,13 @@ def test_it_is_the_plain_transformer(changes, pairs):
     assert found.shape == expected.shape
     assert apart({"features": found}, {"features": expected})["features"] < 1e-5
     errors = apart(gradients(found, fast), gradients(expected, model))
-    assert max(errors.values()) < 1e-4, errors
+    assert max(errors.values()) < 1e-3, errors  # without residuals, sums all but cancel
 
 
-def test_in_bf16_it_is_as_near_to_float32_as_the_plain_path():
+@pytest.mark.parametrize("pairs", ["lengths that differ", "a long source", "a long target"])
+def test_in_bf16_it_is_as_near_to_float32_as_the_plain_path(pairs):
     model, fast = models({"residual": "pre"})
-    source, target = batch(PAIRS["lengths that differ"])
+    source, target = batch(PAIRS[pairs])
     exact = plain_features(model, source, target)
     with torch.autocast("cpu", torch.bfloat16):
         plain = plain_features(fast, source, target)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calque.models.fast_training import ROWS, RoundedLinear, transposed_product
+from calque.models.packed_attention import LONG, attend_long, attend_short
 from calque.models.parts.fused_attention import has_one_width, is_scaled_dot_product
 from calque.models.parts.norms import NoNorm, RMSNorm
 from calque.models.parts.positioned_attention import RotaryAttention, turned
@@ -58,7 +59,7 @@ class PackedTransformer:
         sources, targets = Rows(source != pad_id), Rows(target[:, 1:] != pad_id)
         positions = sources.of(model.positions.source(source, tree))
         x = model.dropout(model.embedding.source(sources.of(source)[None])[0] + positions)
-        layout = Layout(sources, sources, sources.mask, self.num_heads)
+        layout = Layout(sources, sources, self.num_heads)
         attend = partial(_SubLayer, layout=layout)
         for layer in model.encoder:
             x = layer.residuals[0](x, attend(layer.self_attention))
@@ -66,9 +67,9 @@ class PackedTransformer:
         memory = model.encoder_norm(x)
         positions = targets.of(model.positions.target(seen, start=0))
         x = model.dropout(model.embedding.target(targets.of(seen)[None])[0] + positions)
-        layout = Layout(targets, targets, targets.causal_mask, self.num_heads)
+        layout = Layout(targets, targets, self.num_heads, causal=True)
         attend = partial(_SubLayer, layout=layout)
-        layout = Layout(targets, sources, sources.mask, self.num_heads)
+        layout = Layout(targets, sources, self.num_heads)
         look_back = partial(_SubLayer, layout=layout, memory=memory)
         for layer in model.decoder:
             x = layer.residuals[0](x, attend(layer.self_attention))
@@ -129,8 +130,11 @@ class Layout:
     values those of the other.
     """
 
-    def __init__(self, queries: Rows, keys: Rows, mask: Tensor, num_heads: int) -> None:
-        self.mask, self.heads = mask, torch.arange(num_heads)
+    def __init__(self, queries: Rows, keys: Rows, num_heads: int, *, causal: bool = False) -> None:
+        self.heads = torch.arange(num_heads)
+        long = keys.wide >= LONG
+        self.attend: Any = attend_long if long else attend_short
+        self.mask = keys.mask if not causal else None if long else keys.causal_mask
         self.sides = [queries] if queries is keys else [queries, keys]
         self.lengths = queries.length, keys.wide
         self.parts = [3] if queries is keys else [1, 2]
@@ -201,34 +205,27 @@ class _Attend(torch.autograd.Function):
         key, value = both.view(2, -1, wide, d_head)
         if angle is not None:
             query, key = turned(query, angle[:length]), turned(key, angle)
-        scores = torch.bmm(query, key.mT).float().unflatten(0, (-1, len(layout.heads)))
-        scores = torch.add(layout.mask, scores, alpha=d_head**-0.5)
-        attention = scores.softmax(dim=-1).to(low).flatten(0, 1)
-        joined = _vectors(torch.bmm(attention, value), d_head, layout.joined).view(x.shape)
+        found, ctx.gradients = layout.attend([query, key, value], layout.mask, len(layout.heads))
+        joined = _vectors(found, d_head, layout.joined).view(x.shape)
         output = output.to(low)
         ctx.layout, ctx.angle, ctx.biased = layout, angle, last_bias is not None
-        ctx.save_for_backward(query, key, value, attention, joined, output, *weights, *inputs)
+        ctx.shapes = query.shape, key.shape, value.shape
+        ctx.save_for_backward(joined, output, *weights, *inputs)
         return _linear(joined, output, _stacked([last_bias], low))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        query, key, value, attention, joined, output, *saved = ctx.saved_tensors
+        joined, output, *saved = ctx.saved_tensors
         layout: Layout = ctx.layout
-        d_model, d_head = joined.size(1), query.size(2)
-        found = _vectors(grad @ output, d_head, layout.found).view_as(query)
-        of_attention, high = torch.bmm(found, value.mT).float(), attention.float()
-        of_scores = torch.ops.aten._softmax_backward_data(of_attention, high, -1, torch.float32)
-        of_scores = of_scores.mul_(d_head**-0.5).to(query.dtype)
-        sizes = [query.numel(), key.numel(), value.numel()]
-        grads = query.new_empty(sum(sizes))
-        of_query, of_key, of_value = grads.split(sizes)
-        torch.bmm(of_scores, key, out=of_query.view_as(query))
-        torch.bmm(of_scores.mT, query, out=of_key.view_as(key))
-        torch.bmm(attention.mT, found, out=of_value.view_as(value))
+        d_model, d_head = joined.size(1), ctx.shapes[0][2]
+        grads = joined.new_empty(sum(shape.numel() for shape in ctx.shapes))
+        parts = grads.split([shape.numel() for shape in ctx.shapes])
+        parts = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
+        ctx.gradients(_vectors(grad @ output, d_head, layout.found).view(ctx.shapes[0]), parts)
+        del ctx.gradients  # and what it has kept
         if ctx.angle is not None:  # back by the same angles
-            for part, like in ((of_query, query), (of_key, key)):
-                vectors = part.view_as(like)
-                vectors.copy_(turned(vectors, -ctx.angle[: like.size(1)]))
+            for part in parts[:2]:
+                part.copy_(turned(part, -ctx.angle[: part.size(1)]))
         of_inputs: list[Tensor | None] = []
         of_weights: list[Tensor] = []
         of_biases: list[Tensor] = []
