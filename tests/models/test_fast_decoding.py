@@ -39,7 +39,7 @@ PARTS = [
     },
 ]
 SLOW = {
-    "positions": {"relative", "rotary", "alibi"},
+    "positions": {"relative", "alibi"},
     "score": set(SLOTS["score"]) - {"scaled_dot"},
     "heads": {"shared_query_key"},
 }

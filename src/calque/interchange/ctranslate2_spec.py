@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from ctranslate2.specs.common_spec import Activation
-from ctranslate2.specs.transformer_spec import TransformerSpec
+from ctranslate2.specs.transformer_spec import (
+    TransformerDecoderSpec,
+    TransformerEncoderSpec,
+    TransformerSpec,
+)
 from torch import Tensor, nn
 
 from calque.checkpoint import RunFolder
@@ -18,7 +22,7 @@ POSITIONS = 2048
 ACTIVATIONS = {"relu": Activation.RELU, "swish": Activation.SWISH, "gelu": Activation.GELU}
 PRE_NORM = {"post": False, "pre": True}
 EXPRESSED: dict[str, tuple[str, ...]] = {
-    "positions": ("sinusoidal", "half_split", "learned", "relative"),
+    "positions": ("sinusoidal", "half_split", "learned", "relative", "rotary"),
     "score": ("scaled_dot",),
     "pattern": ("full",),
     "heads": ("multi", "biased"),
@@ -53,12 +57,17 @@ def make_spec(run: RunFolder, model: Transformer) -> TransformerSpec:
     Every setting that has a default of CTranslate2's own is written out.
     """
     config = require_expressible(run.recipe.model, EXPRESSED, "CTranslate2")
-    spec = TransformerSpec.from_config(
-        (config.num_encoder_layers, config.num_decoder_layers),
-        config.num_heads,
-        with_relative_position=config.positions == "relative",
-        pre_norm=PRE_NORM[config.residual],
-        activation=ACTIVATIONS[config.feed_forward],
+    setting = {
+        "pre_norm": PRE_NORM[config.residual],
+        "activation": ACTIVATIONS[config.feed_forward],
+        "relative_position": config.positions == "relative",
+        "rotary_dim": 0 if config.positions == "rotary" else None,  # 0 is all of a head
+        "rotary_interleave": True,
+        "rotary_base": 10000,
+    }
+    spec = TransformerSpec(
+        TransformerEncoderSpec(config.num_encoder_layers, config.num_heads, **setting),
+        TransformerDecoderSpec(config.num_decoder_layers, config.num_heads, **setting),
     )
     source, target = run.tokenizers.source, run.tokenizers.target
     spec.register_source_vocabulary(names(source))
@@ -102,7 +111,9 @@ def _set_embeddings(spec: Any, run: RunFolder, model: Transformer, positions: st
     spec.decoder.projection.weight = _copy(weight)
     if bias is not None:
         spec.decoder.projection.bias = _copy(bias)
-    if positions != "relative":
+    if positions == "rotary":
+        del spec.encoder.position_encodings
+    elif positions != "relative":
         for side in (spec.encoder, spec.decoder):
             side.position_encodings.encodings = _copy(_positions(run, model, positions))
 

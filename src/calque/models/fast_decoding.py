@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
-from calque.models.parts.fused_attention import is_the_papers
+from calque.models.parts.fused_attention import has_one_width, is_scaled_dot_product
+from calque.models.parts.positioned_attention import RotaryAttention, turned, unturned
 from calque.models.precision import products
 from calque.models.transformer import (
     MultiHeadAttention,
@@ -114,12 +115,18 @@ class FastTransformer:
 
     @staticmethod
     def can_take(model: nn.Module) -> TypeGuard[Transformer]:
-        """Whether all attention of a decoder is the paper's, which this path computes itself."""
+        """Whether all attention of a decoder is the paper's, which this path computes itself.
+
+        In self-attention, queries and keys may turn with their positions.
+        """
         if not isinstance(model, Transformer):
             return False
-        layers = model.decoder
-        heads = [h for layer in layers for h in (layer.self_attention, layer.cross_attention)]
-        return all(map(is_the_papers, heads))
+        heads = [
+            h for layer in model.decoder for h in (layer.self_attention, layer.cross_attention)
+        ]
+        own = [unturned(layer.self_attention.attention) for layer in model.decoder]
+        across = [layer.cross_attention.attention for layer in model.decoder]
+        return all(map(has_one_width, heads)) and all(map(is_scaled_dot_product, own + across))
 
     @property
     def config(self) -> TransformerConfig:
@@ -169,6 +176,8 @@ class _FastLayer:
 
     def __init__(self, attention: MultiHeadAttention) -> None:
         self.heads, self.output = attention.num_heads, attention.output
+        inner = attention.attention
+        self.rotary = inner if isinstance(inner, RotaryAttention) else None
         projections = attention.query, attention.key, attention.value
         self.weight = torch.cat([projection.weight.detach() for projection in projections])
         self.bias = None
@@ -179,10 +188,19 @@ class _FastLayer:
         self, x: Float[Tensor, "sources width d_model"], past: FastPast, layer: int, mask: Tensor
     ) -> Float[Tensor, "sources width d_model"]:
         projected = linear(x, self.weight, self.bias)
+        if self.rotary is not None:
+            self._turn(projected, self.rotary, past.steps - 1)
         query, new = projected.split([x.size(-1), 2 * x.size(-1)], dim=-1)
         query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = past.append(layer, new)
         return self.output(_attend(query, key, value, mask))
+
+    def _turn(self, projected: Tensor, rotary: RotaryAttention, position: int) -> None:
+        """Queries and keys, all of the same position, by its angles."""
+        turning = projected[..., : 2 * projected.size(-1) // 3]
+        vectors = turning.unflatten(-1, (2 * self.heads, -1))
+        angle = rotary.angles(position + 1)[-1]
+        turning.copy_(turned(vectors, angle.expand(2 * self.heads, -1)).flatten(-2))
 
 
 def _look_back(

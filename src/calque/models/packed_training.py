@@ -18,7 +18,7 @@ from calque.models.fast_training import ROWS, RoundedLinear, transposed_product
 from calque.models.packed_attention import LONG, attend_long, attend_short
 from calque.models.parts.fused_attention import has_one_width, is_scaled_dot_product
 from calque.models.parts.norms import NoNorm, RMSNorm
-from calque.models.parts.positioned_attention import RotaryAttention, turned
+from calque.models.parts.positioned_attention import RotaryAttention, turned, unturned
 from calque.models.transformer import Attention, LayerNorm, MultiHeadAttention, Transformer
 
 WIDTH = 16
@@ -79,9 +79,7 @@ class PackedTransformer:
 
 
 def _can_take(heads: MultiHeadAttention) -> bool:
-    attention: Any = heads.attention
-    if isinstance(attention, RotaryAttention):
-        attention = attention.attention
+    attention: Any = unturned(heads.attention)
     fast, plain = type(heads.query) is RoundedLinear, type(attention) is Attention
     papers = has_one_width(heads) and is_scaled_dot_product(attention)
     return fast and plain and papers and not attention.dropout.p

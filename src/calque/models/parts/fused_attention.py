@@ -29,11 +29,6 @@ class FusedAttention(nn.Module):
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
 
-def is_the_papers(heads: MultiHeadAttention) -> bool:
-    """Whether these heads, fused or not, compute the paper's attention, with one width for all."""
-    return has_one_width(heads) and is_scaled_dot_product(heads.attention)
-
-
 def has_one_width(heads: MultiHeadAttention) -> bool:
     """Whether queries, keys and values have projections of their own, as wide as each other."""
     own_keys = type(heads) in (MultiHeadAttention, BiasedHeads)

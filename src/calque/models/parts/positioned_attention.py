@@ -22,7 +22,7 @@ class RotaryAttention(nn.Module):
         super().__init__()
         frequency = 10000 ** (-torch.arange(0, config.key_width, 2) / config.key_width)
         self.register_buffer("frequency", frequency, persistent=False)
-        self.attention = attention(config)
+        self.attention: nn.Module = attention(config)
 
     def forward(
         self,
@@ -40,6 +40,11 @@ class RotaryAttention(nn.Module):
         """By which each pair of numbers turns at each position."""
         position = torch.arange(length, device=self.frequency.device)
         return position[:, None] * self.frequency
+
+
+def unturned(attention: nn.Module) -> nn.Module:
+    """What attends once queries and keys are turned; any other attention itself."""
+    return attention.attention if isinstance(attention, RotaryAttention) else attention
 
 
 def turned(
