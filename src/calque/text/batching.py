@@ -12,6 +12,9 @@ from calque.text.store import TokenStore
 from calque.text.tokenizers.interface import SpecialIds
 from calque.text.trees import CONTINUES
 
+CHUNK = 2**20
+"""Rows whose place in an epoch is computed at a time."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -63,7 +66,7 @@ def plan(
     generator = np.random.default_rng((seed, epoch))
     rows = _draw(len(lengths), weights, generator)
     generator.shuffle(rows)
-    rows = rows[_by_length(lengths[rows])]
+    rows = _by_length(rows, lengths)
     starts = _cut(lengths.max(axis=1)[rows] + 1, batch_tokens)
     batches = np.split(rows, starts[1:])
     return [batches[i] for i in generator.permutation(len(starts))]
@@ -73,7 +76,8 @@ def padding_waste(
     lengths: Int[np.ndarray, "pairs 2"], batches: Sequence[Int[np.ndarray, " _"]]
 ) -> float:
     """Share of all positions, of source and target together, that hold padding: from 0 to 1."""
-    with_eos = lengths[np.concatenate(batches)] + 1
+    with_eos = lengths[np.concatenate(batches)]
+    with_eos += 1
     sizes = np.array([len(batch) for batch in batches])
     longest = np.maximum.reduceat(with_eos, np.cumsum(sizes) - sizes)
     return float(1 - with_eos.sum(dtype=np.int64) / (sizes[:, None] * longest).sum())
@@ -107,14 +111,27 @@ def _draw(
     return rows.repeat(whole.astype(np.int32) + (chance < weights - whole))
 
 
-def _by_length(lengths: Int[np.ndarray, "pairs 2"]) -> Int[np.ndarray, " pairs"]:
-    """An order in which the longer side grows and neighbours are alike on both sides."""
-    longer = lengths.max(axis=1)
-    difference = lengths[:, 0] - lengths[:, 1]
-    # Up through the differences at one length and down again at the next: a batch that spans
-    # two lengths then meets no jump on the shorter side.
-    difference[longer % 2 == 1] *= -1
-    return np.lexsort((difference, longer))
+def _by_length(
+    rows: Int[np.ndarray, " drawn"], lengths: Int[np.ndarray, "pairs 2"]
+) -> Int[np.ndarray, " drawn"]:
+    """The rows so that the longer side grows and neighbours are alike on both sides.
+
+    What is equal stays in its order. One number for each row says all that it is sorted by, and
+    where it stood: of ten million rows, anything more takes memory that training could have.
+    """
+    keys = np.empty(len(rows), np.int64)
+    width = 2 * int(lengths.max()) + 1
+    for start in range(0, len(rows), CHUNK):
+        chunk = lengths[rows[start : start + CHUNK]].astype(np.int64)
+        longer, difference = chunk.max(axis=1), chunk[:, 0] - chunk[:, 1]
+        # Up through the differences at one length and down again at the next: a batch that spans
+        # two lengths then meets no jump on the shorter side.
+        difference[longer % 2 == 1] *= -1
+        places = np.arange(start, start + len(chunk))
+        keys[places] = (longer * width + difference) * len(rows) + places
+    keys.sort()
+    keys %= len(rows)
+    return rows[keys]
 
 
 def _cut(widths: Int[np.ndarray, " pairs"], batch_tokens: int) -> list[int]:

@@ -28,8 +28,9 @@ from calque.text.trees import Sentence, Tree, token_trees
 
 CHUNK = 10_000
 """Pairs that are read, tokenised and written at a time."""
-MAPPED_ROWS = 1024
-"""Rows read before their pages are given back: each may keep 2 x 64 KB in memory."""
+MAPPED_ROWS = 64
+"""Rows read before their pages are given back: each keeps what the system maps along with its own,
+64 KB a side, and megabytes where it keeps files in large pages."""
 MIN_TOKENS_FOR_RATIO = 10
 
 SCHEMA = pa.schema(
@@ -97,16 +98,16 @@ class TokenStore:
         return np.array(self.summary.weights, np.float32)[self._table["corpus"].to_numpy()]
 
     def rows(self, indices: Int[np.ndarray, " batch"]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Ids of sources and of targets, without BOS and EOS: views of the mapped file."""
-        self._rows_mapped += len(indices)
-        if self._rows_mapped > MAPPED_ROWS:
-            self._unmap()
-        places = indices.tolist()
-        sources, targets = self._table["source_ids"], self._table["target_ids"]
-        return (
-            [sources[place].values.to_numpy() for place in places],
-            [targets[place].values.to_numpy() for place in places],
-        )
+        """Ids of sources and of targets, without BOS and EOS."""
+        columns = self._table["source_ids"], self._table["target_ids"]
+        sides: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+        for place in indices.tolist():
+            for ids, column in zip(sides, columns, strict=True):
+                ids.append(column[place].values.to_numpy().copy())
+            self._rows_mapped += 1
+            if self._rows_mapped > MAPPED_ROWS:
+                self._unmap()
+        return sides
 
     def texts(self, indices: Int[np.ndarray, " batch"]) -> list[tuple[str, str]]:
         """Source and target as they were read: sources that have trees are Sentences."""
