@@ -1,6 +1,7 @@
 """Packed training: the features and gradients of the plain model, whatever the lengths are."""
 
 from copy import deepcopy
+from statistics import mean
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ PAIRS = {
     "no padding": [(4, 6)] * 3,
     "rows that are full": [(4, 8)] * (ROWS // 8),
     "one pair": [(1, 1)],
-    "a long source": [(LONG, 3), (7, 2)],
+    "a long source": [(LONG, 40), (7, 30)],
     "a long target": [(5, LONG), (3, 9)],
 }
 """Tokens of source and target, with EOS."""
@@ -106,8 +107,9 @@ def test_in_bf16_it_is_as_near_to_float32_as_the_plain_path(pairs):
     of_plain, of_packed = (
         apart({"features": x, **gradients(x, fast)}, expected) for x in (plain, packed)
     )
-    for name, error in of_packed.items():
-        assert error < 2 * of_plain[name] + 0.01, name
+    # Of all: that of a single parameter varies with the way in which few numbers are rounded.
+    assert of_packed["features"] < 1.5 * of_plain["features"] + 0.002
+    assert mean(of_packed.values()) < 1.5 * mean(of_plain.values()) + 0.002
 
 
 def test_each_token_is_dropped_out_by_itself():
