@@ -29,8 +29,7 @@ from calque.text.trees import Sentence, Tree, token_trees
 CHUNK = 10_000
 """Pairs that are read, tokenised and written at a time."""
 MAPPED_ROWS = 64
-"""Rows read before their pages are given back: each keeps what the system maps along with its own,
-64 KB a side, and megabytes where it keeps files in large pages."""
+"""Rows read before their pages are given back: each has up to megabytes mapped around it."""
 MIN_TOKENS_FOR_RATIO = 10
 
 SCHEMA = pa.schema(
