@@ -276,6 +276,7 @@ class TestEvaluate:
             assert "version:" in score["signature"]
             assert score["low"] <= score["high"]
             assert f"{score['score']:.2f}" in table.out
+            assert score["signature"] in table.out.split("\n")
 
     def test_two_runs(self, calque, here):
         assert calque("average", "run", "--last", 3, "--out", "other").code == 0

@@ -49,4 +49,4 @@ def evaluate(
     if as_json:
         out.print_json(data=[asdict(metric) for metric in result])
     else:
-        out.print(table)
+        out.print(table, crop=False)

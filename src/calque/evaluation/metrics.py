@@ -123,7 +123,9 @@ def score_table(metrics: Sequence[Metric]) -> Group:
     table = Table("metric", "score (95 % interval)", box=SIMPLE)
     for metric in metrics:
         table.add_row(_label(metric), _score(metric))
-    return Group(table, *(Text(metric.signature) for metric in metrics))
+    # A signature stays on one line, however narrow the terminal: it is there to be copied.
+    signatures = [Text(m.signature, no_wrap=True, overflow="ignore") for m in metrics]
+    return Group(table, *signatures)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
