@@ -5,11 +5,12 @@ import re
 import resource
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
-from calque import checkpoint
+from calque import writing
 from calque.checkpoint import (
     MODEL,
     RunFolder,
@@ -18,8 +19,6 @@ from calque.checkpoint import (
     load_tensors,
     load_weights,
     save_tensors,
-    whole_file,
-    whole_folder,
     write_manifest,
 )
 from calque.config import CalqueError
@@ -28,6 +27,7 @@ from calque.recipe import make_recipe
 from calque.text.tokenizers.frequent import Words
 from calque.text.tokenizers.interface import SpecialIds
 from calque.text.tokenizers.pair import Tokenizers
+from calque.writing import whole_file, whole_folder
 
 PAIRS = [("a small dog runs", "ein kleiner Hund rennt"), ("the cat sleeps", "die Katze schläft")]
 FILES = ["recipe.toml", "tokenizer/source.json", "preparation.json", "model.safetensors"]
@@ -214,6 +214,14 @@ def test_best_weights_stand_in_until_the_run_is_published(made, tmp_path):
     assert RunFolder(run.path).weights() == run.path / MODEL
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"score": "x"}', '{"score": null}'])
+def test_a_damaged_score_is_named(content, run):
+    keep(RunFolder(run).path, "best", 10, 1.0, weights(RunFolder(run), 10))
+    (run / "best" / "step-00000010" / "score.json").write_text(content)
+    with pytest.raises(CalqueError, match=r"step-00000010/score\.json: damaged"):
+        RunFolder(run).best()
+
+
 def test_publishing_what_was_altered_in_the_meantime_is_refused(run):
     folder = RunFolder(run)
     (run / "recipe.toml").write_text((run / "recipe.toml").read_text() + "# mine\n")
@@ -251,6 +259,13 @@ def test_nothing_is_overwritten(occupied_by, run, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_folder_below_a_file_is_refused(run, tmp_path):
+    folder = RunFolder(run)
+    for place in (run / MODEL / "new", run / MODEL / "a" / "b"):
+        with pytest.raises(CalqueError, match=f"new|b: cannot be made: {run / MODEL} is no folder"):
+            RunFolder.create(place, folder.recipe, folder.tokenizers, {})
+
+
 def test_an_empty_folder_is_taken_and_the_current_one_is_not(run, tmp_path, monkeypatch):
     folder = RunFolder(run)
     (tmp_path / "empty").mkdir()
@@ -258,7 +273,7 @@ def test_an_empty_folder_is_taken_and_the_current_one_is_not(run, tmp_path, monk
     assert not RunFolder(made.path).finished
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for path in (checkpoint.Path(), tmp_path / "here"):
+    for path in (Path(), tmp_path / "here"):
         with pytest.raises(CalqueError, match="is the current folder"):
             RunFolder.create(path, folder.recipe, folder.tokenizers, {})
 
@@ -322,9 +337,9 @@ def test_no_space_is_told_by_name(tmp_path):
 
 
 def test_everything_is_flushed_before_it_appears(run, tmp_path, monkeypatch):
-    flushed, path, real = [], tmp_path / "folder", checkpoint._flush
+    flushed, path, real = [], tmp_path / "folder", writing._flush
     monkeypatch.setattr(
-        checkpoint, "_flush", lambda file: (flushed.append((file.name, path.exists())), real(file))
+        writing, "_flush", lambda file: (flushed.append((file.name, path.exists())), real(file))
     )
     with whole_folder(path) as part:
         (part / "inner").mkdir()

@@ -177,14 +177,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         (b"a = 1\nb = = 2\n", "not TOML: .*line 2"),
         (b"a = 1\na = 2\n", "not TOML: .*line 2"),
-        (b"a = '\xff'\n", "not UTF-8 at byte 5"),
+        (b"b = 1\na = '\xff'\n", "2: not UTF-8 at byte 11 of the file"),
+        (b"a = " + b"[" * 5000, "not TOML: .*recursion"),
     ],
 )
 def test_a_file_that_is_not_toml_is_told_where(tmp_path: Path, content: bytes, told: str) -> None:
     path = tmp_path / "bike.toml"
     path.write_bytes(content)
-    with pytest.raises(CalqueError, match=rf"bike\.toml: {told}"):
+    with pytest.raises(CalqueError, match=rf"bike\.toml: ?{told}"):
         read_toml(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bike.toml").write_bytes(b"\xef\xbb\xbfa = 1\n")
+    assert read_toml(tmp_path / "bike.toml") == {"a": 1}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -340,8 +340,9 @@ def test_of_a_corpus_alone_something_must_be_given() -> None:
 
 PATHS = st.text(max_size=20) | st.lists(st.text(max_size=9), max_size=3).map(tuple)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+WEIGHTS = st.floats(min_value=1e-6, max_value=1000)
 CORPORA = st.lists(
-    st.builds(CorpusConfig, source=PATHS, target=PATHS, file=st.none() | PATHS, weight=POSITIVE),
+    st.builds(CorpusConfig, source=PATHS, target=PATHS, file=st.none() | PATHS, weight=WEIGHTS),
     min_size=1,
     max_size=3,
 ).map(tuple)
@@ -369,7 +370,7 @@ RECIPES = st.builds(
     ),
     training=st.builds(
         TrainingConfig,
-        max_steps=st.integers(1, 10**12),
+        max_steps=st.integers(1, 10**9),
         max_minutes=st.none() | POSITIVE,
         learning_rate=POSITIVE,
         clip_norm=st.just(0.0) | POSITIVE,

@@ -1,15 +1,10 @@
-"""A run folder: recipe, tokenizer, weights and their hashes in one place; no pickle anywhere.
-
-Whatever becomes visible in it is whole: written beside, flushed to the disk, then renamed.
-"""
+"""A run folder: recipe, tokenizer, weights and their hashes in one place; no pickle anywhere."""
 
 import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +16,7 @@ from calque.config import CalqueError, read_toml
 from calque.models.build import Model, build
 from calque.recipe import Recipe, make_recipe
 from calque.text.tokenizers.pair import Tokenizers
+from calque.writing import whole_file, whole_folder
 
 RECIPE, TOKENIZER, MODEL, MANIFEST = (
     "recipe.toml",
@@ -31,66 +27,6 @@ RECIPE, TOKENIZER, MODEL, MANIFEST = (
 PREPARATION, SCORE = "preparation.json", "score.json"
 INITIAL = "initial.safetensors"
 """Weights that a training starts from, until it has ended; not in a run that started from none."""
-PART = ".{}.part"
-"""Name of what is not whole yet, or no longer."""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A block that writes `path`; a full disk, or whatever else prevents it, is a CalqueError."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise CalqueError(
-            f"{path}: cannot be written: {reason}; what was saved before is still whole"
-        ) from None
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into that appears as `path` when the block ends well, and else not at all.
-
-    Nothing, or an empty folder, may be at `path`. Raises CalqueError when it cannot be written.
-    """
-    part = path.with_name(PART.format(path.name))
-    with writing(path):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            yield part
-            for written in (*part.rglob("*"), part):
-                _flush(written)
-            part.rename(path)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        _flush(path.parent)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write that appears as `path` when the block ends well; else `path` stays as it was.
-
-    Raises CalqueError when it cannot be written.
-    """
-    part = path.with_name(PART.format(path.name))
-    with writing(path):
-        try:
-            yield part
-            _flush(part)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        _flush(path.parent)
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder; broken off half-way, what remains of it goes by another name."""
-    part = folder.with_name(PART.format(folder.name))
-    folder.rename(part)
-    shutil.rmtree(part)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -209,9 +145,12 @@ class RunFolder:
         return sorted(self.path.glob("checkpoints/step-*"))
 
     def best(self) -> list[Path]:
-        """Folders of the best checkpoints, worst first; of equals the earlier is the better."""
+        """Folders of the best checkpoints, worst first; of equals the earlier is the better.
+
+        Raises CalqueError when a score cannot be read.
+        """
         newest_first = sorted(self.path.glob("best/step-*"), reverse=True)
-        return sorted(newest_first, key=lambda f: json.loads((f / SCORE).read_bytes())["score"])
+        return sorted(newest_first, key=_score)
 
     def publish(self, weights: Mapping[str, Tensor]) -> None:
         """Put the weights to use at the top of the folder; the initial ones are forgotten.
@@ -240,12 +179,15 @@ def new_model(recipe: Recipe, tokenizers: Tokenizers, attention: str = "plain") 
 
 
 def refuse_occupied(path: Path) -> None:
-    """Raise CalqueError when `path` is a file, a folder with anything in it, or the current one."""
+    """Raise CalqueError unless a folder can be made at `path`, or an empty one is there already."""
     if path.resolve() == Path.cwd():
         raise CalqueError(f"{path}: is the current folder; name one that can be made")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         held = "a run" if (path / RECIPE).is_file() else "something else"
         raise CalqueError(f"{path}: already holds {held}; choose another folder")
+    above = next(folder for folder in path.resolve().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise CalqueError(f"{path}: cannot be made: {above} is no folder to write into")
 
 
 def load_weights(model: Model, path: Path) -> None:
@@ -276,6 +218,14 @@ def average(files: list[Path]) -> dict[str, Tensor]:
     return {name: (total[name] / len(files)).to(tensor.dtype) for name, tensor in weights.items()}
 
 
+def _score(checkpoint: Path) -> float:
+    file = checkpoint / SCORE
+    try:
+        return float(json.loads(file.read_bytes())["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CalqueError(f"{file}: damaged; not the JSON that was written") from None
+
+
 def _write_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
     with whole_file(folder / MANIFEST) as part:
         part.write_text(json.dumps({"sha256": hashes}, indent=2), encoding="utf-8")
@@ -284,11 +234,3 @@ def _write_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

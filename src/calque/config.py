@@ -37,6 +37,7 @@ def parse(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
     the wrong type or out of its range.
     """
     _refuse_unknown_keys(cls, values, where)
+    _refuse_half_characters(values, where)
     try:
         # By way of JSON, where strict means: no "5" for 5, yet a list will do for a tuple.
         return TypeAdapter(cls).validate_json(json.dumps(values, default=str), strict=True)
@@ -48,14 +49,15 @@ def parse(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises CalqueError with the line where it is not TOML."""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise CalqueError(f"{path}: there is no such file") from None
     except OSError as error:
         raise CalqueError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise CalqueError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise CalqueError(f"{path}:{line}: not UTF-8 at byte {error.start} of the file") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise CalqueError(f"{path}: not TOML: {error}") from None
 
 
@@ -88,6 +90,15 @@ def _refuse_unknown_keys(cls: type, values: Mapping[str, Any], where: str) -> No
                 _refuse_unknown_keys(section, item, place)
 
 
+def _refuse_half_characters(values: Mapping[str, Any], where: str) -> None:
+    """Raise CalqueError for text that is no Unicode, such as a file's name that is not UTF-8."""
+    try:
+        json.dumps(values, default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.end + 20]
+        raise CalqueError(f"{where}: not Unicode: {near!a}") from None
+
+
 def _is_section(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
@@ -109,8 +120,8 @@ def _message(error: Any, values: Any, where: str) -> str:
     place = where
     for step in error["loc"]:
         known = isinstance(values, Mapping) and step in values
-        if isinstance(values, Mapping) and not known and error["type"] != "missing":
-            continue  # pydantic's name for the kind of section
+        if isinstance(step, str) and not known and error["type"] != "missing":
+            continue  # pydantic's name for the kind of section, or of value
         values = values[step] if known or isinstance(step, int) else values
         place += f"[{step}]" if isinstance(step, int) else f".{step}"
     if error["type"] == "missing":

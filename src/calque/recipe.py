@@ -18,7 +18,8 @@ from calque.text.parsers import PARSERS
 from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 HIGHEST_PEAK = 0.1
 """Learning rates above this diverge with any Adam; they are the factor of another schedule."""
 
@@ -28,7 +29,7 @@ class TrainingConfig:
     """The `training` section; the defaults are the paper's (§5.3, §5.4) where it has one."""
 
     max_steps: Positive = 100_000
-    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Stop after so many minutes of training, if max_steps has not come before."""
     batch_tokens: Positive = 4096
     """Longest of source and target, times rows, padding counted: per micro-batch, and GPU."""
@@ -38,18 +39,18 @@ class TrainingConfig:
     """Steps."""
     save_every: Positive = 1000
     """Steps."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     optimizer: str = "adam"
     """A name in OPTIMIZERS: adam (β 0.9, 0.98, ε 1e-9) or adamw."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Factor = 0.0
     """For adamw."""
     schedule: str = "paper"
     """A name in SCHEDULES: paper, inverse_sqrt, cosine."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """The peak, for inverse_sqrt and cosine; a factor on eq. 3 of the paper, for paper."""
     warmup_steps: Positive = 4000
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    r_drop: Annotated[float, Field(ge=0)] = 0.0
+    r_drop: Factor = 0.0
     """Weight α of the consistency loss of R-Drop (arXiv:2106.14448, eq. 4); 0 is off."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient of a step; 0 is off."""
@@ -252,34 +253,33 @@ def _check_across_sections(recipe: Recipe, where: str) -> None:
         )
     if recipe.model.needs_trees:
         _check_trees(recipe, where)
-    if recipe.training.schedule != "paper" and recipe.training.learning_rate > HIGHEST_PEAK:
+    training = recipe.training
+    if training.schedule in ("inverse_sqrt", "cosine") and training.learning_rate > HIGHEST_PEAK:
         raise CalqueError(
-            f"{where}.training.learning_rate: {recipe.training.learning_rate:g} is a factor for "
-            f"schedule paper; for {recipe.training.schedule} it is the highest rate itself, at "
+            f"{where}.training.learning_rate: {training.learning_rate:g} is a factor for "
+            f"schedule paper; for {training.schedule} it is the highest rate itself, at "
             f"most {HIGHEST_PEAK:g} (try 0.001)"
         )
     for section, limit in (("data", recipe.data), ("decoding", recipe.decoding)):
-        reach = recipe.model.reach
-        if reach is not None and limit.max_length >= reach:
+        if (reach := recipe.model.reach) is not None and limit.max_length >= reach:
             raise CalqueError(
                 f"{where}.{section}.max_length: {limit.max_length} is more than the {reach - 1} "
                 "tokens for which the model has a place"
             )
-    if recipe.training.average > recipe.training.keep_last:
+    if training.average > training.keep_last:
         raise CalqueError(
-            f"{where}.training.average: {recipe.training.average} is more than "
-            f"keep_last = {recipe.training.keep_last}: only what is kept can be averaged"
+            f"{where}.training.average: {training.average} is more than keep_last = "
+            f"{training.keep_last}: only what is kept can be averaged"
         )
     tables = 1 if recipe.tokenizer.vocabulary == "joint" else 2
-    if len(recipe.training.vector_files) > tables:
+    if len(training.vector_files) > tables:
         raise CalqueError(
-            f"{where}.training.embeddings: {len(recipe.training.vector_files)} files, but the "
+            f"{where}.training.embeddings: {len(training.vector_files)} files, but the "
             f"embedding tables of a {recipe.tokenizer.vocabulary} vocabulary are {tables}"
         )
-    if recipe.training.freeze_embeddings and not recipe.training.vector_files:
+    if training.freeze_embeddings and not training.vector_files:
         raise CalqueError(
-            f"{where}.training.freeze_embeddings: there is nothing to keep as it is without "
-            "training.embeddings"
+            f"{where}.training.freeze_embeddings: without training.embeddings, nothing is kept"
         )
 
 

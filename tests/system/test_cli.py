@@ -265,6 +265,22 @@ class TestCheck:
         assert outcome.code == 1
         assert re.search("has 200 lines.* 20", " ".join(outcome.out.split()))
 
+    def test_errors_in_test_data_are_evaluations(self, calque, here):
+        splits = [here / "train.en", here / "train.de", "--test", here / "test.en"]
+        outcome = calque("check", *splits, here / "train.de")
+        assert outcome.code == 1
+        assert "Evaluation would refuse this data." in outcome.out
+
+    def test_a_file_name_may_be_anything(self, calque, here):
+        name = "caf\udce9.en"  # as Python spells a byte that is no UTF-8
+        (here / name).write_bytes((here / "train.en").read_bytes() + b"one line more\n")
+        outcome = calque("check", name, "train.de")
+        assert outcome.code == 1
+        assert "caf\\udce9.en has 201 lines" in outcome.out
+        assert json.loads(calque("check", name, "train.de", "--json").out)["refused"]
+        missing = calque("check", "missing\udce9", "train.de")
+        assert missing == (2, "", "Error: missing\\udce9: there is no such file\n")
+
 
 class TestEvaluate:
     def test_scores_signatures_and_intervals(self, calque, here):

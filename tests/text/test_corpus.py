@@ -340,7 +340,6 @@ def test_a_missing_column_names_those_there_are(tmp_path: Path, suffix: str):
         ("a.csv", 'en,de\na,b\n"never closed,c\nd,e\n', 3),
         ("a.csv", 'en,de\n"a"b,c\n', 2),
         ("a.jsonl", '{"en": "a", "de": "b"}\n{"en": "a"', 2),
-        ("a.jsonl", '{"en": "a", "de": "b"}\n\n', 2),
         ("a.jsonl", "[1]\n", 1),
         ("a.jsonl", "[" * 100_000, 1),
         ("a.jsonl", '{"en": "a", "de": 5}', 1),
@@ -358,6 +357,38 @@ def test_a_bad_byte_in_a_table_is_named(tmp_path: Path, suffix: str):
     line = content.count(b"\n") + 1
     path = write(tmp_path / f"a{suffix}", content)
     assert refusal(path).startswith(f"{path}:{line}: not UTF-8 at byte ")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".tsv"])
+def test_blank_lines_of_a_table_are_counted(tmp_path: Path, suffix: str):
+    first, *rest = WRITERS[suffix]([("a", "b"), ("c", "d")]).splitlines(keepends=True)
+    content = first + b"\n" + b"".join(rest).rstrip() + b"\n\n\n"
+    pairs, left_out = read(write(tmp_path / f"a{suffix}", content))
+    assert [pair.source for pair in pairs] == ["a", "c"]
+    assert left_out == {"blank lines": 3}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, suffix: str):
+    separator = "," if suffix == ".csv" else "\t"
+    content = "\n".join(separator.join(row) for row in (["en", "de", "en"], ["a", "b", "c"]))
+    assert "2 columns are called 'en'" in refusal(write(tmp_path / f"a{suffix}", content))
+
+
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path):
+    table = pa.Table.from_arrays([pa.array(["x"])] * 3, names=["en", "de", "en"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "2 columns are called 'en'" in refusal(tmp_path / "a.parquet")
+
+
+def test_parquet_in_another_compression_is_refused(tmp_path: Path):
+    path = write(tmp_path / "a.parquet.gz", gzip.compress(as_parquet(TEXTS)))
+    assert "decompress the file" in refusal(path)
+
+
+def test_a_csv_field_may_be_long(tmp_path: Path):
+    long = "x" * 200_000
+    assert texts(write(tmp_path / "a.csv", as_csv([(long, "y")]))) == [(long, "y")]
 
 
 def test_a_csv_field_may_hold_line_breaks(tmp_path: Path):
@@ -532,6 +563,14 @@ def test_xliff_in_other_languages_is_refused(
     assert f"{source!r}" in message or f"{target!r}" in message
 
 
+@pytest.mark.parametrize(("side", "code"), [("source", "fr"), ("target", "fr"), ("target", "en")])
+def test_an_xliff_segment_in_another_language_is_refused(tmp_path: Path, side: str, code: str):
+    unit = '<trans-unit id="1"><source>a</source><target>b</target></trans-unit>'
+    spoilt = XLIFF_1 % unit.replace(f"<{side}>", f'<{side} xml:lang="{code}">')
+    message = refusal(write(tmp_path / "a.xlf", spoilt))
+    assert f"xml:lang is '{code}'" in message
+
+
 # PO
 
 
@@ -594,3 +633,50 @@ def test_malformed_po_is_named(tmp_path: Path, message: str, line: int):
 def test_po_without_a_header(tmp_path: Path):
     path = write(tmp_path / "a.po", 'msgid "a"\nmsgstr "ä"\n')
     assert read(path)[0] == [Pair("a", "ä", str(path), 1)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '# "charset=UTF-8\\n"\nmsgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=%s\\n"\n',
+        'msgid ""\nmsgstr ""\n"Content-Type: text/plain; "\n"charset=%s\\n"\n',
+        'msgid ""\nmsgstr "Project: x\\nContent-Type: text/plain; charset=%s\\n"\n',
+        'msgid ""\nmsgstr ""\n"content-type: text/plain; CHARSET=%s\\n"\n',
+    ],
+)
+def test_po_charset_however_the_header_is_written(tmp_path: Path, header: str):
+    content = (header % "EUC-JP" + '\nmsgid "a"\nmsgstr "日本"\n').encode("EUC-JP")
+    assert texts(write(tmp_path / "a.po", content)) == [("a", "日本")]
+
+
+def test_po_charset_is_only_in_a_header(tmp_path: Path):
+    content = 'msgid "charset=EUC-JP"\nmsgstr "ü; charset=EUC-JP"\n'
+    assert texts(write(tmp_path / "a.po", content)) == [("charset=EUC-JP", "ü; charset=EUC-JP")]
+
+
+@pytest.mark.parametrize("charset", ["klingon", "undefined", "hex", "a\0b"])
+def test_po_in_no_charset_is_named(tmp_path: Path, charset: str):
+    path = write(tmp_path / "a.po", PO_HEADER % charset + 'msgid "a"\nmsgstr "ä"\n')
+    assert f"{path}: unknown charset {charset!r}" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'msgid "open\nmsgstr "offen"\n',
+        'msgid open\nmsgstr "offen"\n',
+        'msgid "a "b" c"\nmsgstr "d"\n',
+        'msgid "a"\nmsgid_plural "as"\nmsgstr[0 "b"\n',
+    ],
+)
+def test_po_with_a_quote_too_few_is_named(tmp_path: Path, entry: str):
+    path = write(tmp_path / "a.po", PO_HEADER % "UTF-8" + entry)
+    line = 5 if "plural" not in entry else 7
+    assert f"{path}:{line}: not PO" in refusal(path)
+
+
+def test_po_flags_without_a_space(tmp_path: Path):
+    content = PO_HEADER % "UTF-8" + '#,fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr "d\\"e"\n'
+    pairs, left_out = read(write(tmp_path / "a.po", content))
+    assert [(pair.source, pair.target) for pair in pairs] == [("c", 'd"e')]
+    assert left_out == {"fuzzy PO messages": 1}

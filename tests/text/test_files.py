@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,14 @@ import pyarrow as pa
 import pytest
 
 from calque.config import CalqueError
-from calque.text.files import COMPRESSIONS, expand, open_bytes, raw_lines, text_lines
+from calque.text.files import (
+    COMPRESSIONS,
+    expand,
+    expand_pair,
+    open_bytes,
+    raw_lines,
+    text_lines,
+)
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -139,5 +147,36 @@ def test_expand_knows_home_and_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("pattern", ["missing.en", "missing*.en", "**.en", "~no-such-user/a"])
 def test_a_pattern_without_a_file_is_named(pattern: str):
     with pytest.raises(CalqueError) as caught:
-        expand(("/dev/null", pattern))
+        expand((__file__, pattern))
     assert str(caught.value).startswith(f"{pattern}: ")
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets"),
+    [("*.en", "*.zh"), ("n*.en", "n*.zh"), ("new[s].*en", "new[s].*zh"), ("**/*.en", "**/*.zh")],
+)
+def test_files_of_two_globs_are_paired_by_what_the_wildcards_stand_for(
+    tmp_path: Path, sources: str, targets: str
+):
+    names = ["news", "news.part2", "news.part10"]  # sorted as names, they have another order in zh
+    for name in names:
+        (tmp_path / f"{name}.en").touch()
+        (tmp_path / f"{name}.zh").touch()
+    pairs = expand_pair(str(tmp_path / sources), str(tmp_path / targets))
+    assert sorted((s.stem, t.stem) for s, t in pairs) == [(n, n) for n in sorted(names)]
+
+
+def test_globs_that_stand_for_other_names_are_no_pair(tmp_path: Path):
+    for name in ("a.en", "b.en", "b.zh", "c.zh"):
+        (tmp_path / name).touch()
+    sources, targets = str(tmp_path / "*.en"), str(tmp_path / "*.zh")
+    with pytest.raises(CalqueError, match=r"a\.en and .*b\.zh: do they belong together.*'a'.*'b'"):
+        expand_pair(sources, targets)
+    listed = (str(tmp_path / "b.zh"), str(tmp_path / "c.zh"))
+    assert [t.name for _, t in expand_pair(sources, listed)] == ["b.zh", "c.zh"]
+
+
+def test_a_pipe_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CalqueError, match="pipe: not a file"):
+        expand(str(tmp_path / "pipe"))

@@ -14,7 +14,8 @@ from calque.config import CalqueError
 from calque.text import store as store_module
 from calque.text.batching import collate
 from calque.text.data import CorpusConfig
-from calque.text.store import TokenStore, fingerprint, prepare, resample
+from calque.text.resampling import resample
+from calque.text.store import TokenStore, fingerprint, prepare
 from calque.text.tokenizers.frequent import Characters, Words
 from calque.text.tokenizers.interface import TokenizerConfig
 from calque.text.tokenizers.pair import Tokenizers
@@ -235,7 +236,7 @@ def test_empty_files_are_an_error_that_names_them(letters: Tokenizers, tmp_path:
 
 def test_a_folder_in_place_of_a_file_is_an_error(letters: Tokenizers, tmp_path: Path) -> None:
     corpus = CorpusConfig(source=str(tmp_path), target=str(tmp_path))
-    with pytest.raises(CalqueError, match="cannot be read"):
+    with pytest.raises(CalqueError, match=f"{tmp_path}: not a file"):
         prepare([corpus], letters, **LIMITS, cache=tmp_path / "cache")
 
 
@@ -307,6 +308,17 @@ def test_half_a_file_of_a_killed_preparation_is_not_taken_for_whole(
     again = prepare([corpus], tokenizers, **LIMITS, cache=cache)
     assert again.path.read_bytes() == whole
     assert not part.exists()
+
+
+@pytest.mark.parametrize("left", [0, 20, 1000, -20])
+def test_a_store_that_was_cut_short_is_made_again(
+    corpus: CorpusConfig, tokenizers: Tokenizers, cache: Path, left: int
+) -> None:
+    path = prepare([corpus], tokenizers, **LIMITS, cache=cache).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    assert len(prepare([corpus], tokenizers, **LIMITS, cache=cache)) == NUM_PAIRS
+    assert path.read_bytes() == whole
 
 
 def test_an_interrupted_preparation_leaves_nothing(

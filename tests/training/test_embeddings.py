@@ -112,7 +112,10 @@ def test_killed_and_resumed_without_the_file_of_vectors(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training": {"freeze_embeddings": True}}, "freeze_embeddings: there is nothing to keep"),
+        (
+            {"training": {"freeze_embeddings": True}},
+            "freeze_embeddings: without training.embeddings",
+        ),
         ({"training": {"embeddings": ["a", "b"]}}, "embeddings: 2 files, but the embedding tables"),
         (
             {"training": {"embeddings": ["a", "b", "c"]}, "tokenizer": {"vocabulary": "separate"}},

@@ -263,6 +263,7 @@ def test_a_pair_that_is_too_large_is_named(out, tiny, corpus, monkeypatch):
     [
         ({"optimizer": "adma"}, "training.optimizer: no 'adma'; did you mean 'adam'"),
         ({"schedule": "cosin"}, "training.schedule: no 'cosin'; did you mean 'cosine'"),
+        ({"schedule": "cosin", "learning_rate": 1.0}, "training.schedule: no 'cosin'; did you"),
     ],
 )
 def test_a_name_that_is_none_is_refused_before_anything_is_written(training, message, out, tiny):

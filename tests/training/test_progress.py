@@ -54,6 +54,14 @@ def test_what_lies_beyond_the_checkpoint_is_forgotten(tmp_path):
     assert metrics.read_text() == "".join(lines[:2])
 
 
+@pytest.mark.parametrize("line", [b'{"a": 1}', b"[]", b"\xff\xfe\0", b'{"step": "x"}', b"17"])
+def test_a_line_that_was_altered_is_left_out(tmp_path, line):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(b'{"step": 50}\n' + line + b'\n{"step": 100}\n')
+    report(tmp_path, step=100).close()
+    assert metrics.read_text() == '{"step": 50}\n{"step": 100}\n'
+
+
 def test_a_training_without_checkpoint_starts_its_log_anew(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"step": 50}\n')

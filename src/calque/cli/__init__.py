@@ -26,7 +26,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0    done
-  1    check found what training would refuse, or a training of compare failed
+  1    check found what would be refused, or a training of compare failed
   2    something given cannot be used; a message says what
   130  interrupted
 """
@@ -46,7 +46,8 @@ def main() -> NoReturn:
     """Run a command; what the user got wrong is one message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # as our input is, whatever the locale
+            # As our input is, whatever the locale; the name of a file may be anything.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         sys.exit(app())
     except CalqueError as error:
@@ -98,7 +99,8 @@ def check(
     """Examine a corpus before anything is trained on it.
 
     Beside validation or test files (of a recipe, those that it names), also finds what they share
-    with the training pairs. Exit code 1 if training would refuse the data.
+    with the training pairs. Exit code 1 if training would refuse the data, or evaluation the test
+    data.
     """
     from calque.cli.arguments import corpora_to_check
     from calque.text.check import check as check_corpora

@@ -103,8 +103,8 @@ def _line(sentence: str) -> str:
 
 
 def _write(report: dict[str, Any], file: Path, pictures: Path | None, as_json: bool) -> None:
-    from calque.checkpoint import whole_file
     from calque.inspection.pages import page
+    from calque.writing import whole_file
 
     written = []
     if pictures is not None:

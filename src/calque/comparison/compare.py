@@ -10,7 +10,6 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from calque.checkpoint import whole_file
 from calque.comparison.figures import heat, overview
 from calque.comparison.kept import Kept
 from calque.comparison.measures import MEASURES
@@ -20,6 +19,7 @@ from calque.comparison.progress import Board
 from calque.comparison.results import HEADERS, Breakdown, Row, Value, break_down, make_row
 from calque.comparison.trainings import train_all
 from calque.config import CalqueError
+from calque.writing import whole_file
 
 
 def compare(plan: Plan, out: Path, stem: str, at_once: int, console: Console) -> int:

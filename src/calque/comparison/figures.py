@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from calque.checkpoint import whole_file
 from calque.comparison.results import Breakdown, Number, Row
+from calque.writing import whole_file
 
 LOOKS = {
     "better": ("#0072b2", "^", "BLEU significantly better than the base's"),

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from calque.checkpoint import whole_file
 from calque.comparison.measuring import Measured
 from calque.comparison.plan import Run
 from calque.config import CalqueError
 from calque.text.fingerprint import digest_of, files_of
+from calque.writing import whole_file
 
 
 class Kept:

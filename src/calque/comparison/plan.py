@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from calque.checkpoint import RunFolder, whole_file
+from calque.checkpoint import RunFolder
 from calque.comparison.measures import MEASURES
 from calque.config import CalqueError, choose, parse, read_toml
 from calque.models.build import FAMILIES
 from calque.recipe import Positive, Recipe, differences, make_recipe, require_corpora
 from calque.text.data import CorpusConfig, DataConfig
 from calque.text.files import expand
+from calque.writing import whole_file
 
 Sections = dict[str, dict[str, Any]]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]

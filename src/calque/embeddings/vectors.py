@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from calque.checkpoint import load_tensors, whole_file
+from calque.checkpoint import load_tensors
 from calque.config import CalqueError
 from calque.text.tokenizers.interface import Tokenizer
 from calque.text.tokenizers.pair import Tokenizers
+from calque.writing import whole_file
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from calque.checkpoint import writing
 from calque.inspection.attention import KINDS
+from calque.writing import writing
 
 TEAL, RUST, GREY = "#0f6b66", "#ad431a", "#b9b2a6"
 SERIES = (TEAL, RUST, "#5a54a8", "#97730f", "#a63a73", "#3f7d2c")

@@ -11,7 +11,7 @@ from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
 from jaxtyping import Float
 from torch import Tensor
 
-from calque.checkpoint import RECIPE, TOKENIZER, RunFolder, refuse_occupied, whole_folder
+from calque.checkpoint import RECIPE, TOKENIZER, RunFolder, refuse_occupied
 from calque.config import CalqueError, choose, read_toml
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import LONGER_THAN_SOURCE, length_penalties
@@ -29,6 +29,7 @@ from calque.recipe import make_recipe
 from calque.text.batching import Batch
 from calque.text.tokenizers.pair import Tokenizers
 from calque.translator import batches, windows
+from calque.writing import whole_folder
 
 FULL = "float32"
 QUANTIZATIONS = tuple(name for name in ACCEPTED_MODEL_TYPES if name != FULL)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.utils import logging
 
-from calque.checkpoint import RunFolder, refuse_occupied, whole_folder
+from calque.checkpoint import RunFolder, refuse_occupied
 from calque.decoding.config import DecodingConfig
 from calque.interchange.equivalence import (
     held_out,
@@ -34,6 +34,7 @@ from calque.interchange.hugging_face_tokenizer import tokenizer_settings, write_
 from calque.models.parts.positions import LEARNED
 from calque.text.batching import Batch
 from calque.text.tokenizers.interface import SpecialIds
+from calque.writing import whole_folder
 
 LONGEST = LEARNED
 """Tokens of a text: theirs keep a table of positions."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from calque.checkpoint import RunFolder, check_manifest, discard, whole_folder, write_manifest
+from calque.checkpoint import RunFolder, check_manifest, write_manifest
 from calque.config import CalqueError
 from calque.interchange.ctranslate2 import export_ctranslate2
+from calque.writing import discard, whole_folder
 
 KEPT, ORIGIN = "ctranslate2", "origin.json"
 

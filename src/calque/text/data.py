@@ -18,7 +18,7 @@ class CorpusConfig:
     source: str | tuple[str, ...]
     target: str | tuple[str, ...]
     file: str | tuple[str, ...] | None = None
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(ge=1e-6, le=1000)] = 1.0
     """How often each pair is seen per epoch; 0.5 is every other epoch, 3 is three times."""
     trees: str | tuple[str, ...] | None = None
     """CoNLL-U files with the dependency trees of the sources, for structural positions: one tree
@@ -39,7 +39,7 @@ class DataConfig:
     parser: str | None = None
     """What makes the trees of sources that come without: "spacy:" or "stanza:" and what the library
     calls the model, such as "spacy:en_core_web_sm" or "stanza:en"; the user installs both."""
-    max_length: Annotated[int, Field(gt=0)] = 256
+    max_length: Annotated[int, Field(gt=0, lt=2**31)] = 256
     """Longest side of a training pair, in tokens; longer pairs are left out and counted."""
     max_ratio: Annotated[float, Field(ge=1)] = 9.0
     """Longer side over shorter side of a training pair, in tokens; beyond it the pair is left out.

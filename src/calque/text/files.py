@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -95,9 +96,37 @@ def text_lines(path: Path) -> Iterator[str]:
 def expand(patterns: str | tuple[str, ...]) -> list[Path]:
     """The files that paths and globs stand for: patterns in their order, each one's files sorted.
 
-    A `~` is the home folder. Raises CalqueError for a pattern without any file.
+    They are sorted by the text that the wildcards stand for. A `~` is the home folder. Raises
+    CalqueError for a pattern without any file.
     """
-    paths: list[Path] = []
+    return [path for path, _ in _expanded(patterns)]
+
+
+def expand_pair(
+    sources: str | tuple[str, ...], targets: str | tuple[str, ...]
+) -> list[tuple[Path, Path]]:
+    """The files that two sides stand for, two by two.
+
+    Raises CalqueError where their numbers differ, or what the wildcards of two globs stand for.
+    """
+    found = _expanded(sources), _expanded(targets)
+    if len(found[0]) != len(found[1]):
+        numbers = f"{len(found[0])} source but {len(found[1])} target files"
+        raise CalqueError(f"{sources} and {targets}: {numbers}")
+    pairs = list(zip(*found, strict=True))
+    for (source, source_text), (target, target_text) in pairs:
+        if len(pairs) > 1 and source_text and target_text and source_text != target_text:
+            raise CalqueError(
+                f"{source} and {target}: do they belong together? The wildcards stand for "
+                f"{'…'.join(source_text)!r} and for {'…'.join(target_text)!r}; where they do not "
+                "stand for the same, name the files in lists"
+            )
+    return [(source, target) for (source, _), (target, _) in pairs]
+
+
+def _expanded(patterns: str | tuple[str, ...]) -> list[tuple[Path, tuple[str, ...]]]:
+    """Each file, and the text that wildcards stand for in its path."""
+    paths: list[tuple[Path, tuple[str, ...]]] = []
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
         try:
             found = _matches(Path(pattern).expanduser())
@@ -105,12 +134,28 @@ def expand(patterns: str | tuple[str, ...]) -> list[Path]:
             raise CalqueError(f"{pattern}: not a path or pattern: {error}") from None
         if not found:
             raise CalqueError(f"{pattern}: there is no such file")
+        if not all(path.is_file() for path, _ in found):
+            raise CalqueError(f"{pattern}: not a file, which can be read more than once")
         paths += found
     return paths
 
 
-def _matches(path: Path) -> list[Path]:
+def _matches(path: Path) -> list[tuple[Path, tuple[str, ...]]]:
     if path.exists():  # first, for a file whose own name has a bracket in it
-        return [path]
+        return [(path, ())]
     anchor = Path(path.anchor)
-    return sorted(p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
+    pattern = str(path.relative_to(anchor))
+    found = (p for p in anchor.glob(pattern) if p.is_file())
+    texts = re.compile(_expression(pattern))
+    matched = ((p, texts.fullmatch(str(p.relative_to(anchor)))) for p in found)
+    return sorted(((p, m.groups() if m else ()) for p, m in matched), key=lambda m: (m[1], m[0]))
+
+
+def _expression(pattern: str) -> str:
+    """A glob as a regular expression, with each wildcard a group."""
+    wildcards = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
+    for number in range(1, len(parts), 2):
+        parts[number] = wildcards.get(parts[number]) or f"({parts[number].replace('[!', '[^', 1)})"
+    parts[::2] = map(re.escape, parts[::2])
+    return "".join(parts)

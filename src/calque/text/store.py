@@ -1,6 +1,5 @@
 """The token store: a corpus tokenised once into a memory-mapped Arrow file, kept for next time."""
 
-import hashlib
 import json
 import mmap
 import os
@@ -166,42 +165,31 @@ def prepare(
     summary = Summary([corpus.weight for corpus in corpora], max_length, max_ratio)
     parse = Parser(parser) if parser else None
     chunks = _tokenised(corpora, tokenizers, summary, progress or (lambda _: None), parse)
-    return _write_once(cache / f"{name}.arrow", chunks, summary)
+    return write_once(cache / f"{name}.arrow", chunks, summary)
 
 
-def resample(
-    store: TokenStore,
-    tokenizers: Tokenizers,
-    strength: float,
-    *,
-    seed: int,
-    epoch: int,
-    cache: Path,
-) -> TokenStore:
-    """The same rows, each text in a random segmentation: a function of store, seed and epoch.
-
-    A side that would become longer than `max_length` keeps its usual segmentation. The file lies
-    at the result's `path`; whoever asked for it removes it.
-    """
-    key = json.dumps([store.path.stem, strength, seed, epoch])
-    name = hashlib.sha256(key.encode()).hexdigest()
-    chunks = _resampled(store, tokenizers, strength, (seed, epoch))
-    return _write_once(cache / f"{name}.arrow", chunks, store.summary)
-
-
-def _write_once(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> TokenStore:
+def write_once(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> TokenStore:
     """The store at `path`, which holds `chunks` and, once they are through, `summary`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".arrow.part")
     # A second training on the same corpus waits here, then finds the file.
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            try:
-                _write(part, chunks, summary)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-    return TokenStore(path)
+        if kept := _kept(path):
+            return kept
+        try:
+            _write(part, chunks, summary)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return TokenStore(path)
+
+
+def _kept(path: Path) -> TokenStore | None:
+    """The store at `path`; None if there is none, or one that has been cut short since."""
+    try:
+        return TokenStore(path)
+    except (FileNotFoundError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None
 
 
 def _write(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -> None:
@@ -281,20 +269,3 @@ def _no_pairs(corpora: Sequence[CorpusConfig], left_out: Counter[str]) -> str:
     names = ", ".join(str(path) for corpus in corpora for path in files_of(corpus))
     reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
     return f"{names}: no pair is left to use ({reasons or 'there are none in the files'})"
-
-
-def _resampled(
-    store: TokenStore, tokenizers: Tokenizers, strength: float, seeds: tuple[int, int]
-) -> Iterator[pa.RecordBatch]:
-    limit = store.summary.max_length
-    for number, chunk in enumerate(store.chunks()):
-        columns = chunk.columns
-        for side, tokenizer in enumerate((tokenizers.source, tokenizers.target)):
-            seed = int(np.random.SeedSequence((*seeds, number, side)).generate_state(1)[0])
-            usual, texts = chunk[f"{SIDES[side]}_ids"], chunk[SIDES[side]].to_pylist()
-            sampled = tokenizer.sample(texts, strength, seed)
-            for row, ids in enumerate(sampled):
-                if limit is not None and len(ids) > limit:
-                    sampled[row] = usual[row].as_py()
-            columns[side] = pa.array(sampled, usual.type)
-        yield pa.record_batch(columns[: len(SCHEMA)], schema=SCHEMA)  # trees: of usual tokens

@@ -9,7 +9,8 @@ import numpy as np
 
 from calque.recipe import Recipe
 from calque.text.batching import Batch, collate, plan
-from calque.text.store import TokenStore, resample
+from calque.text.resampling import resample
+from calque.text.store import TokenStore
 from calque.text.tokenizers.pair import Tokenizers
 
 

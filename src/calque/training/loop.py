@@ -87,7 +87,7 @@ def resume(
         run = RunFolder(out)
         if run.finished:
             run.forget_initial()  # a kill may have come before it
-            console.print(f"{out}: has been trained to its end", highlight=False)
+            console.print(f"{out}: has been trained to its end", highlight=False, markup=False)
             return True
         return _go_on(run, processes, console, with_helpers)
 
@@ -118,7 +118,7 @@ def _begin(recipe: Recipe, out: Path, console: Console, start: RunFolder | None)
         origin = {"embeddings": {v.side: file for file, v in vectors.items()}}
         for file in vectors:
             kept = ", to be kept as they are" if recipe.training.freeze_embeddings else ""
-            console.print(f"embeddings: from {file}{kept}", highlight=False)
+            console.print(f"embeddings: from {file}{kept}", highlight=False, markup=False)
     corpora = prepare_corpora(recipe, tokenizers, console)
     description = describe(corpora, recipe, tokenizers) | origin
     show(description, console)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from calque.checkpoint import writing
 from calque.config import CalqueError
 from calque.recipe import Recipe
 from calque.text.batching import padding_waste, plan
@@ -19,6 +18,7 @@ from calque.text.corpus import read_pairs
 from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, fingerprint, prepare
 from calque.text.tokenizers.pair import Tokenizers
+from calque.writing import writing
 
 SHOW_EVERY = 10_000  # pairs
 

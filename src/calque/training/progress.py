@@ -1,6 +1,7 @@
 """What training says while it runs: on the terminal, in metrics.jsonl and to TensorBoard."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from calque.checkpoint import whole_file, writing
 from calque.recipe import TrainingConfig
 from calque.training.state import LOG_EVERY, TrainingState
 from calque.training.step import StepResult
 from calque.training.validation import Validation
+from calque.writing import whole_file, writing
 
 PRINT_EVERY = 30.0  # seconds, where the terminal cannot redraw
 
@@ -133,11 +134,18 @@ class Report(Silence):
     def _forget_from(self, step: int) -> None:
         if not self.metrics.exists():
             return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        whole = [line for line in lines if line.endswith("}")]  # a kill may have cut the last
-        kept = [line + "\n" for line in whole if json.loads(line)["step"] < step]
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        kept = [line + "\n" for line in lines if _step_of(line) < step]
         with whole_file(self.metrics) as part:
             part.write_text("".join(kept), encoding="utf-8")
+
+
+def _step_of(record: str) -> float:
+    """The step of a line of metrics.jsonl; infinity where a kill, or a person, has cut the line."""
+    try:
+        return float(json.loads(record)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def progress(state: TrainingState, config: TrainingConfig) -> tuple[float, float]:

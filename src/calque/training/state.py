@@ -9,21 +9,19 @@ from torch import Tensor
 
 from calque.checkpoint import (
     MODEL,
-    PART,
     SCORE,
     RunFolder,
     check_manifest,
-    discard,
     load_tensors,
     load_weights,
     save_tensors,
-    whole_folder,
     write_manifest,
 )
 from calque.config import CalqueError, parse
 from calque.recipe import TrainingConfig
 from calque.training.optimizer import optimizer_tensors, restore_optimizer
 from calque.training.step import Stepper, StepResult
+from calque.writing import PART, discard, whole_folder
 
 OPTIMIZER, STATE = "optimizer.safetensors", "training.json"
 LOG_EVERY = 50  # steps
@@ -177,6 +175,6 @@ def last_checkpoint(run: RunFolder) -> str:
 
 def _drop_all_but_best(run: RunFolder, state: TrainingState) -> None:
     wanted = {checkpoint_name(step) for _, step in state.best}
-    for folder in run.best():
+    for folder in run.path.glob("best/step-*"):
         if folder.name not in wanted:
             discard(folder)

@@ -10,7 +10,7 @@ from calque.text.check.findings import Findings, Line, excerpt
 from calque.text.check.report import Example, Side
 from calque.text.corpus import read_pairs
 from calque.text.data import CorpusConfig
-from calque.text.files import expand, raw_lines
+from calque.text.files import expand_pair, raw_lines
 
 
 def read_all(
@@ -31,13 +31,7 @@ def read_all(
 
 
 def _read_plain(corpus: CorpusConfig, findings: Findings) -> Iterator[tuple[Line, Line]]:
-    sources, targets = expand(corpus.source), expand(corpus.target)
-    if len(sources) != len(targets):
-        raise CalqueError(
-            f"{corpus.source} and {corpus.target}: {len(sources)} source but "
-            f"{len(targets)} target files"
-        )
-    for source_path, target_path in zip(sources, targets, strict=True):
+    for source_path, target_path in expand_pair(corpus.source, corpus.target):
         yield from _read_two(source_path, target_path, findings)
 
 

@@ -35,7 +35,8 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "outer_space": ("note", "white space around the line"),
     "double_space": ("note", "double spaces"),
 }
-"""Every kind of finding: how grave it is, and its name to read. An error: training refuses."""
+"""Every kind of finding: how grave it is, and its name to read. An error: the data are refused, by
+training or, in test data, by evaluation."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,13 @@ class Report:
 
     @property
     def refused(self) -> bool:
-        """Whether training would refuse the data."""
-        return any(f.severity == "error" for split in self.splits for f in split.findings)
+        """Whether training would refuse the data, or evaluation those for the test."""
+        return bool(self.refused_splits)
+
+    @property
+    def refused_splits(self) -> list[str]:
+        """The names of the splits in which there are errors."""
+        return [s.name for s in self.splits if any(f.severity == "error" for f in s.findings)]
 
     def to_json(self) -> dict[str, Any]:
         """The report as lists, dicts, strings and numbers."""

@@ -24,7 +24,8 @@ def render(report: Report, console: Console) -> None:
     else:
         console.print("Nothing was found to be wrong.")
     if report.refused:
-        console.print("Training would refuse this data.", style=STYLES["error"])
+        who = "Evaluation" if report.refused_splits == ["test"] else "Training"
+        console.print(f"{who} would refuse this data.", style=STYLES["error"])
 
 
 def _sizes(report: Report) -> Table:

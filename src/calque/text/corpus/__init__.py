@@ -66,4 +66,7 @@ def _read(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
 
 def _reader(path: Path) -> Reader:
     inner = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    return choose(f"{path}: file format", inner.suffix.lower(), READERS)
+    read = choose(f"{path}: file format", inner.suffix.lower(), READERS)
+    if read is read_parquet and inner != path:
+        raise CalqueError(f"{path}: Parquet compresses its columns itself; decompress the file")
+    return read

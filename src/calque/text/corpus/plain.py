@@ -6,20 +6,15 @@ from pathlib import Path
 
 from calque.config import CalqueError
 from calque.text.corpus.pair import Pair
-from calque.text.files import expand, raw_lines, text_lines
+from calque.text.files import expand_pair, raw_lines, text_lines
 
 
 def read_plain(source: str | tuple[str, ...], target: str | tuple[str, ...]) -> Iterator[Pair]:
     """The pairs of the first source and first target file, then of the second ones, and so on.
 
-    Raises CalqueError for unequal numbers of files, or of lines in two files.
+    Raises CalqueError for what `expand_pair` refuses, and for unequal numbers of lines.
     """
-    sources, targets = expand(source), expand(target)
-    if len(sources) != len(targets):
-        raise CalqueError(
-            f"{source} and {target}: {len(sources)} source but {len(targets)} target files"
-        )
-    for source_path, target_path in zip(sources, targets, strict=True):
+    for source_path, target_path in expand_pair(source, target):
         yield from _read_two(source_path, target_path)
 
 

@@ -12,7 +12,11 @@ from calque.config import CalqueError
 from calque.text.corpus.pair import Pair, one_line
 from calque.text.files import open_bytes
 
-CHARSET = re.compile(rb'"Content-Type:[^"\n]*charset=([^\s"\\;]+)')
+STRING = r'"((?:\\.|[^"\\])*)"'
+KEYWORD = r"(?:#~\s*)?(?:(?:msgctxt|msgid|msgid_plural|msgstr(?:\[\d+\])?)\s*)?"
+ENTRY = re.compile(rf"\s*(?:#(?!~).*|#~\|.*|{KEYWORD}{STRING}\s*|(?:#~)?\s*)")
+"""What a line may be: a comment, a string with a keyword or without, nothing."""
+CHARSET = re.compile(r"charset=([^\s;\\]+)", re.IGNORECASE)
 
 
 def read_po(path: Path, _source: str, _target: str, left_out: Counter[str]) -> Iterator[Pair]:
@@ -54,9 +58,16 @@ def _sides(entry: polib.POEntry) -> list[tuple[str, str]]:
 def _catalogue(path: Path) -> polib.POFile:
     # By way of a decoded copy: polib would read an unknown charset as UTF-8 without a word, and
     # a text given as a string would be split at U+2028 and its like.
+    text = _decoded(path)
+    for number, line in enumerate(text.split("\n"), start=1):
+        # polib takes the first and last character of a string off, whatever they are.
+        if not ENTRY.fullmatch(line):
+            expected = "a keyword and a text between double quotes"
+            raise CalqueError(f"{path}:{number}: not PO: expected {expected}")
+    text = re.sub(r"(?m)^(\s*#,)(?=\S)", r"\1 ", text)  # polib knows no flags without the space
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "utf-8.po"
-        copy.write_bytes(_decoded(path).encode())
+        copy.write_bytes(text.encode())
         try:
             return polib.pofile(str(copy), encoding="utf-8")
         except OSError as error:
@@ -67,12 +78,10 @@ def _catalogue(path: Path) -> polib.POFile:
 def _decoded(path: Path) -> str:
     with open_bytes(path) as stream:
         content = stream.read()
-    declared = CHARSET.search(content)
-    charset = declared[1].decode("ascii", "backslashreplace") if declared else "utf-8"
+    declared = CHARSET.search(_header(content))
+    charset = declared[1] if declared else "utf-8"
     try:
         return content.decode(charset)
-    except LookupError:
-        raise CalqueError(f"{path}: unknown charset {charset!r}") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         offset = error.start - (content.rfind(b"\n", 0, error.start) + 1)
@@ -80,3 +89,24 @@ def _decoded(path: Path) -> str:
             f"{path}:{line}: not {charset} at byte {offset} of the line, counted from 0 "
             f"(0x{content[error.start]:02x})"
         ) from None
+    except (LookupError, ValueError):
+        raise CalqueError(f"{path}: unknown charset {charset!r}") from None
+
+
+def _header(content: bytes) -> str:
+    """The translation of the first message, if that one is empty: it tells about the file."""
+    strings: list[str] = []
+    translated = False
+    for line in content.decode("ascii", "backslashreplace").split("\n"):
+        found, word = ENTRY.fullmatch(line), line.lstrip()
+        if found is None or found[1] is None:
+            continue
+        if word.startswith("msgstr"):
+            translated = True
+        elif translated and not word.startswith('"'):
+            break
+        if translated:
+            strings.append(found[1])
+        elif found[1]:
+            return ""
+    return "".join(strings)

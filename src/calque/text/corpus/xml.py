@@ -64,6 +64,8 @@ def read_xliff(path: Path, source: str, target: str, left_out: Counter[str]) -> 
             if None in segments:
                 left_out["XLIFF units without a target"] += 1
             else:
+                for segment, language in zip(segments, (source, target), strict=True):
+                    _check_language(path, segment, (XML_LANG,), language)
                 yield _pair(path, element, *segments)
             _forget(element)
 
@@ -73,8 +75,8 @@ def _check_language(path: Path, element: Element, names: tuple[str, ...], langua
         stated = element.get(name)
         if stated is not None and not _means(language, stated):
             raise CalqueError(
-                f"{path}:{element.sourceline}: {name} is {stated!r}, but the corpus says "
-                f"{language!r}"
+                f"{path}:{element.sourceline}: {name.replace(XML_LANG, 'xml:lang')} is "
+                f"{stated!r}, but the corpus says {language!r}"
             )
 
 

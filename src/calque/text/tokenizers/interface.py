@@ -34,7 +34,7 @@ class TokenizerConfig:
 
     kind: str = "bpe"
     """A name in TOKENIZERS: bpe, unigram, wordpiece, characters or words."""
-    vocab_size: Annotated[int, Field(gt=4)] = 8000
+    vocab_size: Annotated[int, Field(gt=4, le=1_000_000)] = 8000
     """Entries of the vocabulary (of each of the two, where they are separate)."""
     vocabulary: Literal["joint", "separate", "shared"] = "joint"
     """One vocabulary for both languages, or one for each. With shared, it is one, but each language
