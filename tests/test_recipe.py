@@ -353,7 +353,7 @@ RECIPES = st.builds(
         train=CORPORA,
         valid=CORPORA,
         test=st.just(()) | CORPORA,
-        source_language=st.none() | st.text(max_size=5),
+        source_language=st.none() | st.sampled_from(["en", "nds", "zh-Hans", "pt_BR"]),
         max_ratio=st.floats(min_value=1),
     ),
     tokenizer=st.builds(
@@ -395,6 +395,22 @@ def test_a_written_recipe_holds_every_value_that_is_not_none(preset: str) -> Non
         config = getattr(recipe(preset=preset), section.name)
         present = {f.name for f in fields(config) if getattr(config, f.name) is not None}
         assert set(written[section.name]) == present
+
+
+@pytest.mark.parametrize("code", ["chinese", "klingon_!", "", "e", "en-", "zh Hans"])
+def test_a_language_that_is_no_code_is_refused(code: str) -> None:
+    with pytest.raises(CalqueError, match="target_language: not a language's code"):
+        recipe(data={**FILES, "target_language": code})
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"seed": 2**63}, {"accumulation": 10**26}, {"learning_rate": float("inf")}, {"r_drop": 1e999}],
+)
+def test_numbers_beyond_all_bounds_are_refused(training: dict[str, float]) -> None:
+    (key,) = training
+    with pytest.raises(CalqueError, match=rf"training\.{key}: input should be"):
+        recipe(training=training)
 
 
 # Differences

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import shutil
 import sys
 import warnings
@@ -496,8 +497,28 @@ def test_weights_that_are_not_those_are_refused(marian: Marian, copied: Path):
     ):
         torch.save({**state, name: state[name] + 1}, copied / "pytorch_model.bin")
         refuses_import(copied, message)
+    norm = "model.decoder.layers.1.final_layer_norm.bias"
+    torch.save({**state, norm: state[norm] * torch.nan}, copied / "pytorch_model.bin")
+    refuses_import(copied, rf"{norm} holds numbers that are not finite")
+    more = norm.replace("1", "2")
+    torch.save({**state, more: state[norm]}, copied / "pytorch_model.bin")
+    refuses_import(copied, rf"{more} is of a layer that config\.json does not have")
     torch.save({"code": Path}, copied / "pytorch_model.bin")
     refuses_import(copied, r"pytorch_model\.bin: holds something else than weights")
+
+
+def test_what_is_no_part_of_the_model_is_left_out_and_told(
+    marian: Marian, copied: Path, tmp_path: Path
+):
+    (copied / "model.safetensors").unlink()
+    state = marian.model.state_dict() | {"version": torch.zeros(1)}
+    torch.save(state, copied / "pytorch_model.bin")
+    settings = {"tokenizer_class": "MarianTokenizer", "source_lang": "de", "target_lang": "ROMANCE"}
+    (copied / "tokenizer_config.json").write_text(json.dumps(settings))
+    (note,) = import_hugging_face(copied, tmp_path / "run")
+    assert re.search(r"pytorch_model\.bin: left out, .*: version$", note)
+    data = RunFolder(tmp_path / "run").recipe.data
+    assert (data.source_language, data.target_language) == ("de", None)
 
 
 def test_nothing_is_imported_over_something(marian: Marian):

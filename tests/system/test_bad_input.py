@@ -57,6 +57,13 @@ def test_missing_file(refuses, here, command):
     refuses(*command, says=["absent: there is no such file"])
 
 
+def test_of_several_processes_one_says_what_is_wrong(calque, here, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert calque("train", "absent") == (2, "", "")
+    monkeypatch.setenv("RANK", "0")
+    assert calque("train", "absent") == (2, "", "Error: absent: there is no such file\n")
+
+
 @pytest.mark.parametrize("command", [TRAIN, (*EVALUATE, "train.en", "train.de")], ids=" ".join)
 def test_unequal_line_counts(refuses, here, command):
     with (here / "train.de").open("a") as file:

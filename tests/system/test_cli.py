@@ -317,6 +317,11 @@ class TestAverage:
         for name, mean in load_tensors(here / "run-average/model.safetensors").items():
             torch.testing.assert_close(mean, sum(weights[name] for weights in saved) / 2)
 
+    def test_of_the_current_folder(self, calque, here, monkeypatch):
+        monkeypatch.chdir(here / "run")
+        assert calque("average", ".", "--last", 2).code == 0
+        assert (here / "run-average" / "model.safetensors").exists()
+
     def test_the_best_make_a_run_too(self, calque, here):
         assert calque("average", "run", "--best", 2, "--out", "made").code == 0
         assert calque("translate", "made", "test.en").out.count("\n") == 20

@@ -29,6 +29,14 @@ PLAIN = {
     "training": {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine", "save_every": 1},
 }
 SAMPLED = {"tokenizer": {"sampling": 0.1}, "training": {"max_steps": 50, "save_every": 7}}
+STOP = """
+real = Stepper.__call__
+def stopped(self, batch, step, stop):
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return real(self, batch, step, stop)
+Stepper.__call__ = stopped
+"""
 DEATHS = {
     "making the run folder": [
         {"die_at": [["flush"], 2]},
@@ -79,6 +87,17 @@ def test_killed_with_subword_sampling(tiny, killed, never_killed):
         {"die_at": [["remove"], 1, "epoch"]},
     ]
     assert killed(recipe, deaths) == never_killed(recipe)
+
+
+@pytest.mark.parametrize("recipe", [THOROUGH, {"training": {"save_every": 7, "keep_last": 9}}])
+def test_stopped_between_saved_steps(recipe, tiny, child, content, never_killed, tmp_path):
+    """What is saved at a stop is no part of what is kept or averaged at the end."""
+    out = tmp_path / "stopped"
+    for step in (3, 8, 11, 18):
+        stop = STOP.format(step=step)
+        assert child(out, None if out.exists() else tiny(**recipe), before=stop).wait() == 130
+    assert child(out).wait() == 0
+    assert content(out) == never_killed(tiny(**recipe))
 
 
 def test_other_seeds_end_otherwise(tiny, never_killed):

@@ -5,6 +5,7 @@
 # option is answered at once.
 
 import io
+import os
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
@@ -54,7 +55,8 @@ def main() -> NoReturn:
         message = str(error)
     except OSError as error:
         message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-    sys.stderr.write(f"Error: {message}\n")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, one of all that found the same
+        sys.stderr.write(f"Error: {message}\n")
     sys.exit(2)
 
 
@@ -225,7 +227,9 @@ def average(
         raise CalqueError(f"{run}: has {len(kept)} of them, not {number}; see training.{limit}")
     chosen = kept[-number:]
     mean = mean_of([checkpoint / MODEL for checkpoint in chosen])
-    folder = folder or run.with_name(f"{run.name}-average")
+    if folder is None:
+        named = run if run.name not in ("", "..") else run.resolve()
+        folder = named.with_name(f"{named.name}-average")
     RunFolder.create(folder, whole.recipe, whole.tokenizers, whole.preparation, mean)
     print(f"{folder}: mean of {', '.join(checkpoint.name for checkpoint in chosen)}")
 

@@ -175,7 +175,8 @@ def to_ours(
 ) -> dict[str, Tensor]:
     """Their parameters under our names, in float32; `where` begins every message.
 
-    Raises CalqueError for a tensor that is missing, of another shape, or not the same everywhere.
+    Raises CalqueError for a tensor that is missing, of another shape, not finite, or not the same
+    everywhere.
     """
     ours = {}
     for name, place in places.items():
@@ -187,6 +188,8 @@ def to_ours(
                 f"{where}: {place.names[0]} is {tuple(found[0].shape)}, expected "
                 f"{tuple(shapes[name])}"
             )
+        if not found[0].isfinite().all():
+            raise CalqueError(f"{where}: {place.names[0]} holds numbers that are not finite")
         if not all(torch.equal(found[0], other) for other in found[1:]):
             raise CalqueError(f"{where}: {' and '.join(place.names)} differ; expected one matrix")
         ours[name] = found[0].reshape(shapes[name]).float()

@@ -23,10 +23,12 @@ from calque.models.build import ModelConfig, build
 from calque.models.parts.positions import LEARNED, POSITIONS, Positions
 from calque.models.transformer import TransformerConfig
 from calque.recipe import make_recipe
+from calque.text.data import is_language_code
 from calque.text.tokenizers.interface import SpecialIds
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+POSITION_TABLES = tuple(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder"))
 LONGEST = 256
 """Tokens of a translation, where the model does not say."""
 
@@ -47,15 +49,15 @@ def import_hugging_face(folder: Path, out: Path) -> list[str]:
     sizes = source_size, source_size if shared else _required(config, "decoder_vocab_size", where)
     settings = config | _given(folder / GENERATION)
     imported = read_tokenizers(folder, sizes, shared, _special_ids(settings, sizes, where))
-    weights = _weights(folder, model, architecture, imported)
+    weights, notes = _weights(folder, model, architecture, imported)
     languages = _given(folder / "tokenizer_config.json")
     recipe = make_recipe(
         {
             "data": {
                 "train": [],
                 "valid": [],
-                "source_language": languages.get("source_lang"),
-                "target_language": languages.get("target_lang"),
+                "source_language": _code(languages.get("source_lang")),
+                "target_language": _code(languages.get("target_lang")),
             },
             "tokenizer": asdict(imported.config),
             "model": asdict(model),
@@ -65,7 +67,12 @@ def import_hugging_face(folder: Path, out: Path) -> list[str]:
     )
     preparation = {"imported": {"format": "hugging-face", "model_type": architecture.model_type}}
     RunFolder.create(out, recipe, imported.tokenizers, preparation, weights)
-    return imported.notes
+    return imported.notes + notes
+
+
+def _code(language: Any) -> str | None:
+    """A language's code; some models are of a family of languages, which has none."""
+    return language if is_language_code(str(language)) else None
 
 
 def _architecture(config: Mapping[str, Any], where: str) -> Architecture:
@@ -144,7 +151,8 @@ def _decoding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _weights(
     folder: Path, model: ModelConfig, architecture: Architecture, imported: Imported
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Our parameters, and what the user should know of theirs."""
     path, theirs = _read_weights(folder)
     tokenizers, vocabulary = imported.tokenizers, imported.config.vocabulary
     with torch.device("meta"):
@@ -156,7 +164,13 @@ def _weights(
         )
     _check_positions(theirs, POSITIONS[model.positions], empty.config, str(path))
     shapes = {name: tensor.shape for name, tensor in empty.state_dict().items()}
-    return to_ours(theirs, places(model, architecture, vocabulary), shapes, str(path))
+    found = places(model, architecture, vocabulary)
+    used = {*POSITION_TABLES, *(name for place in found.values() for name in place.names)}
+    left = sorted(theirs.keys() - used)
+    if layers := [name for name in left if ".layers." in name]:
+        raise CalqueError(f"{path}: {layers[0]} is of a layer that {CONFIG} does not have")
+    notes = [f"{path}: left out, as Marian has no such tensors: {', '.join(left)}"] if left else []
+    return to_ours(theirs, found, shapes, str(path)), notes
 
 
 def _check_positions(
@@ -164,7 +178,7 @@ def _check_positions(
 ) -> None:
     """Refuse tables of sinusoids, which some files have, that hold something else."""
     table = positions.added(config)
-    for name in ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"):
+    for name in POSITION_TABLES:
         if name in theirs and not list(table.parameters()):
             found = theirs[name].float()
             if not torch.allclose(found, table(len(found)), atol=1e-3):

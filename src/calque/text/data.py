@@ -1,9 +1,24 @@
 """The `data` section of a recipe: which corpora, and which of their pairs to leave out."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+
+def is_language_code(text: str) -> bool:
+    """Whether text has the form of a BCP 47 code, such as `en`, `nds` or `zh-Hans`."""
+    return bool(re.fullmatch("[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*", text))
+
+
+def _language_code(text: str) -> str:
+    if not is_language_code(text):
+        raise ValueError("not a language's code (BCP 47), such as en, nds or zh-Hans")
+    return text
+
+
+LanguageCode = Annotated[str, AfterValidator(_language_code)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +47,9 @@ class DataConfig:
     train: tuple[CorpusConfig, ...] = ()
     valid: tuple[CorpusConfig, ...] = ()
     test: tuple[CorpusConfig, ...] = ()
-    source_language: str | None = None
+    source_language: LanguageCode | None = None
     """BCP 47 code, such as "en"."""
-    target_language: str | None = None
+    target_language: LanguageCode | None = None
     """BCP 47 code; it chooses how BLEU splits the text into words ("zh", "ja" and "ko" differ)."""
     parser: str | None = None
     """What makes the trees of sources that come without: "spacy:" or "stanza:" and what the library

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -70,6 +71,10 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def save_checkpoint(
     run: RunFolder, stepper: Stepper, state: TrainingState, config: TrainingConfig
 ) -> None:
@@ -89,9 +94,15 @@ def save_checkpoint(
         save_tensors(part / OPTIMIZER, optimizer_tensors(stepper.model, stepper.optimizer))
         (part / STATE).write_text(json.dumps(asdict(state), indent=2), encoding="utf-8")
         write_manifest(part)
-    # Only now: until this checkpoint was whole, a resume would have asked for the older ones.
-    for old in run.checkpoints()[: -config.keep_last]:
-        discard(old)
+    # Only now: until this checkpoint was whole, a resume would have asked for the older ones. What
+    # a stop has saved between two times is wanted no longer than it is the last: without the stop,
+    # it would not be among those that are averaged.
+    *older, _ = run.checkpoints()
+    regular = [folder for folder in older if _step_of(folder) % config.save_every == 0]
+    wanted = regular[max(0, len(regular) + 1 - config.keep_last) :]
+    for folder in older:
+        if folder not in wanted:
+            discard(folder)
     _drop_all_but_best(run, state)
 
 

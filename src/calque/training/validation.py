@@ -34,7 +34,7 @@ class Validation:
 
 @torch.inference_mode()
 def validate(model: Model, store: TokenStore, tokenizers: Tokenizers, recipe: Recipe) -> Validation:
-    """Loss and BLEU of the model as it is now; float32, no dropout.
+    """Loss, in float32, and BLEU of the model as it is now, without dropout.
 
     Raises CalqueError when the loss is not finite.
     """
