@@ -32,7 +32,7 @@ def recipe(folder: Path, source: str, target: str) -> Recipe:
     }
     return make_recipe(
         {
-            "data": {**sides, "source_language": source, "target_language": target},
+            "data": {**sides, "source_language": source, "target_language": target or None},
             "tokenizer": {"kind": "bpe", "vocab_size": 1000},
             "model": SIZES,
             "training": TRAINING,
