@@ -179,7 +179,7 @@ def new_model(recipe: Recipe, tokenizers: Tokenizers, attention: str = "plain") 
 
 
 def refuse_occupied(path: Path) -> None:
-    """Raise CalqueError unless a folder can be made at `path`, or an empty one is there already."""
+    """Raise CalqueError unless a folder can be made at `path`; it may be there, if it is empty."""
     if path.resolve() == Path.cwd():
         raise CalqueError(f"{path}: is the current folder; name one that can be made")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):

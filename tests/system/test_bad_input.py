@@ -58,9 +58,9 @@ def test_missing_file(refuses, here, command):
 
 
 def test_of_several_processes_one_says_what_is_wrong(calque, here, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert calque("train", "absent") == (2, "", "")
-    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
     assert calque("train", "absent") == (2, "", "Error: absent: there is no such file\n")
 
 

@@ -7,6 +7,8 @@
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -55,9 +57,19 @@ def main() -> NoReturn:
         message = str(error)
     except OSError as error:
         message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-    if os.environ.get("RANK", "0") == "0":  # under torchrun, one of all that found the same
-        sys.stderr.write(f"Error: {message}\n")
+    sys.stderr.write(f"Error: {message}\n")
     sys.exit(2)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Under torchrun, what all processes of a machine find wrong before they meet, one says."""
+    try:
+        yield
+    except CalqueError:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            raise typer.Exit(2) from None
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -139,14 +151,13 @@ def train(
     calque train --resume --out runs/ende
     """
     from calque.checkpoint import RunFolder
-    from calque.cli.arguments import described_recipe
+    from calque.cli.arguments import described_recipe as describe
     from calque.training.loop import resume as go_on
     from calque.training.loop import train as start
 
-    origin = RunFolder(start_from) if start_from else None
-    described = described_recipe(
-        recipe, changes or [], training, valid, preset, origin and origin.recipe
-    )
+    with _said_once():
+        base = RunFolder(start_from) if start_from else None
+        described = describe(recipe, changes or [], training, valid, preset, base and base.recipe)
     if described is None and not resume:
         raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
     folder = folder or (Path("runs") / recipe.stem if recipe else None)
@@ -155,7 +166,7 @@ def train(
     if described is None or resume:
         done = go_on(folder, described, out, with_helpers=True)
     else:
-        done = start(described, folder, out, origin, with_helpers=True)
+        done = start(described, folder, out, base, with_helpers=True)
     raise typer.Exit(0 if done else 130)
 
 

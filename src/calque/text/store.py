@@ -174,7 +174,7 @@ def write_once(path: Path, chunks: Iterable[pa.RecordBatch], summary: Summary) -
     part = path.with_suffix(".arrow.part")
     # A second training on the same corpus waits here, then finds the file.
     with FileLock(path.with_suffix(".lock")):
-        if kept := _kept(path):
+        if (kept := _kept(path)) is not None:
             return kept
         try:
             _write(part, chunks, summary)
