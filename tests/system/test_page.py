@@ -355,10 +355,12 @@ class TestViews:
         page = write(visit(), "\n".join(texts))
         page.get_by_role("tab", name="Beam").click()
         for text, step in zip(texts, ("Next sentence", "Previous sentence"), strict=True):
-            page.locator(".stepper-text", has_text=text).wait_for()
-            pieces = page.locator(".cq-tokens .cq-piece").all_inner_texts()
+            page.locator(
+                "#beam .stepper-text", has_text=text
+            ).wait_for()  # the other tab has its own
+            pieces = page.locator("#beam .cq-tokens .cq-piece").all_inner_texts()
             assert pieces == server.ask("look", q=text)["target"]["pieces"]
-            page.get_by_role("button", name=step).click()
+            page.locator("#beam").get_by_role("button", name=step).click()
         assert page.evaluate("document.activeElement.ariaLabel") == "Previous sentence"
 
     def test_there_are_no_views_of_nothing(self, visit):
