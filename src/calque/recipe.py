@@ -55,7 +55,7 @@ class TrainingConfig:
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient of a step; 0 is off."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 where the processor or GPU has it."""
+    """auto: bf16 where the processor or GPU is quick at it."""
     stop_on: Literal["bleu", "loss"] = "bleu"
     """What the best checkpoints are best at, and early stopping waits for."""
     patience: Positive | None = None
