@@ -1,4 +1,4 @@
-"""The likeliest next tokens are those of log_softmax and topk, however they are found."""
+"""The best continuations are those of log_softmax and topk, however they are found."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calque.decoding.candidates import BLOCK, GROUP, largest, next_tokens
+from calque.decoding.candidates import BLOCK, GROUP, Continuations, continuations
 
 INFINITE = torch.inf
 
@@ -25,29 +25,6 @@ def logits_of(kind: str, rows: int, entries: int) -> Tensor:
 
 
 every_kind = pytest.mark.parametrize("kind", ["random", "tied", "mostly ruled out", "in order"])
-
-
-@every_kind
-@pytest.mark.parametrize("size", [1, 2, 5, 12])
-@pytest.mark.parametrize(
-    "entries", [12, 100, 4 * GROUP, 20 * GROUP + 1, 48 * GROUP, 50 * GROUP - 1, 8000]
-)
-def test_the_largest_are_those_of_topk(kind, size, entries):
-    for rows in (0, 1, 7):
-        x = logits_of(kind, rows, entries)
-        values, where = largest(x, size)
-        assert torch.equal(values, x.topk(size).values)
-        assert torch.equal(x.gather(1, where), values)
-        assert all(len(set(row)) == size for row in where.tolist())  # of equals each once
-
-
-def test_the_largest_may_all_lie_side_by_side():
-    x = torch.zeros(3, 100 * GROUP)
-    x[0, :8], x[1, -8:], x[2, 5 * GROUP - 4 : 5 * GROUP + 4] = 1, 1, 1
-    values, where = largest(x[:, :-3], 8)
-    assert torch.equal(values, x[:, :-3].topk(8).values)
-    assert where[0].sort().values.tolist() == list(range(8))
-    assert where[2].sort().values.tolist() == list(range(5 * GROUP - 4, 5 * GROUP + 4))
 
 
 class Told:
@@ -71,49 +48,79 @@ class Told:
         return self.logits[:, None]
 
 
-def next_of(logits: Tensor, must_end: Tensor, size: int, *ids: int) -> tuple[Tensor, Tensor]:
+def found_in(
+    logits: Tensor, scores: Tensor, must_end: Tensor, size: int, *ids: int
+) -> Continuations:
     model = Told(logits, *ids)
     last = torch.zeros(len(logits), dtype=torch.long)
-    return next_tokens(model, last, model, model, must_end, size)
+    return continuations(model, last, model, model, scores, must_end, size)
 
 
 @every_kind
 @pytest.mark.parametrize("ids", [(0, 2, 3), (9, 9, 0), (1, 0, 2)], ids=["ours", "marian", "other"])
-@pytest.mark.parametrize("rows", [1, BLOCK, 2 * BLOCK + 3])
-@pytest.mark.parametrize(("entries", "size"), [(10, 1), (10, 10), (12, 7), (3000, 1), (3000, 10)])
-def test_next_tokens_are_the_likeliest_that_may_follow(kind, ids, rows, entries, size):
+@pytest.mark.parametrize(("sentences", "width"), [(1, 1), (2 * BLOCK + 3, 1), (1, 5), (17, 4)])
+@pytest.mark.parametrize(
+    ("entries", "size"),
+    [(10, 1), (10, 10), (12, 70), (GROUP, 3), (20 * GROUP + 1, 10), (3000, 1), (3000, 10)],
+)
+def test_they_are_the_likeliest_that_may_follow(kind, ids, sentences, width, entries, size):
     pad, bos, eos = ids
-    logits = logits_of(kind, rows, entries)
+    logits = logits_of(kind, sentences * width, entries)
     logits[:, [pad, eos]] = logits.amax(dim=1, keepdim=True).clamp(min=0) + 1  # both are tempting
-    must_end = torch.arange(rows) % 3 == 1
-    log_probs = logits.log_softmax(dim=1)  # before anything is ruled out
+    scores = logits_of("random", sentences, width)
+    must_end = torch.arange(sentences) % 3 == 1
+    log_probs = logits.log_softmax(dim=1).unflatten(0, scores.shape)  # before any is ruled out
     allowed = log_probs.clone()
-    allowed[:, [pad, bos]] = -INFINITE
+    allowed[..., [pad, bos]] = -INFINITE
     only_end = torch.full_like(allowed, -INFINITE)
-    only_end[:, eos] = log_probs[:, eos]
-    allowed = torch.where(must_end[:, None], only_end, allowed)
+    only_end[..., eos] = log_probs[..., eos]
+    allowed = torch.where(must_end[:, None, None], only_end, allowed)
+    totals = (scores[..., None] + allowed).flatten(1)
     before = logits.clone()
-    found, tokens = next_of(logits, must_end, size, *ids)
-    torch.testing.assert_close(found, allowed.topk(size).values)
+    found = found_in(logits, scores, must_end, size, *ids)
+    torch.testing.assert_close(found.scores, totals.topk(min(size, width * entries)).values)
     assert torch.equal(logits, before)
-    there = found > -INFINITE
-    torch.testing.assert_close(allowed.gather(1, tokens)[there], found[there])
+    there = found.scores > -INFINITE
+    index = found.parents * entries + found.tokens
+    torch.testing.assert_close(totals.gather(1, index)[there], found.scores[there])
+    torch.testing.assert_close(allowed.flatten(1).gather(1, index)[there], found.log_probs[there])
     assert all(
-        len(set(row[kept].tolist())) == kept.sum() for row, kept in zip(tokens, there, strict=True)
+        len(set(row[kept].tolist())) == kept.sum() for row, kept in zip(index, there, strict=True)
     )
 
 
-@pytest.mark.parametrize("shift", [-1e4, 1e4])
-def test_a_normaliser_does_not_overflow(shift):
-    logits = logits_of("random", 2, 3000)
+def test_the_best_may_all_lie_side_by_side():
+    logits = torch.zeros(3, 100 * GROUP - 3)
+    places = torch.tensor([[8], [len(logits[0]) - 8], [5 * GROUP - 4]]) + torch.arange(8)
+    logits.scatter_(1, places, 1.0)
+    none = torch.zeros(3, dtype=torch.bool)
+    found = found_in(logits, torch.zeros(3, 1), none, 8, 0, 2, 3)
+    assert torch.equal(found.tokens.sort(dim=1).values, places)
+
+
+def test_those_of_a_much_better_prefix_win():
+    logits = logits_of("random", 6, 3000)
+    scores = torch.tensor([[0.0, -50.0, -50.0], [-50.0, -50.0, 0.0]])
     none = torch.zeros(2, dtype=torch.bool)
-    plain, shifted = (next_of(x, none, 3, 0, 2, 3)[0] for x in (logits, logits + shift))
+    found = found_in(logits, scores, none, 4, 0, 2, 3)
+    assert found.parents.tolist() == [[0] * 4, [2] * 4]
+
+
+@pytest.mark.parametrize("shift", [-1e4, 1e4])
+@pytest.mark.parametrize("place", [500, 2999], ids=["in a whole group", "in what is left"])
+def test_a_normaliser_does_not_overflow(shift, place):
+    logits = logits_of("random", 2, 3000)
+    logits[:, place] += 200
+    none, scores = torch.zeros(2, dtype=torch.bool), torch.zeros(2, 1)
+    both = (found_in(x, scores, none, 3, 0, 2, 3) for x in (logits, logits + shift))
+    plain, shifted = (found.scores for found in both)
     torch.testing.assert_close(shifted, plain, atol=2e-3, rtol=0)
 
 
 def test_half_precision_logits_are_normalised_in_float32():
     logits = logits_of("random", 4, 500).bfloat16()
-    found, tokens = next_of(logits, torch.zeros(4, dtype=torch.bool), 5, 0, 2, 3)
-    expected = logits.float().log_softmax(dim=1).gather(1, tokens)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected)
+    none = torch.zeros(4, dtype=torch.bool)
+    found = found_in(logits, torch.zeros(4, 1), none, 5, 0, 2, 3)
+    expected = logits.float().log_softmax(dim=1).gather(1, found.tokens)
+    assert found.scores.dtype == torch.float32
+    torch.testing.assert_close(found.log_probs, expected)

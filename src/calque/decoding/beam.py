@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from calque.decoding.candidates import next_tokens
+from calque.decoding.candidates import Continuations, continuations
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import (
     Hypothesis,
@@ -17,9 +17,6 @@ from calque.decoding.hypothesis import (
     stay,
 )
 from calque.models.interface import Seq2Seq
-
-Extensions = tuple[Float[Tensor, "rows next"], Int[Tensor, "rows next"]]
-"""Log-probabilities of the likeliest next tokens of each row, and the tokens."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,23 @@ def beam_search(
     penalties = length_penalties(limits, config)
     growing, finished = _start(source, config.beam_size)
     # Twice the beam, as one candidate of each row may be EOS: there is always enough to go on.
-    candidates = min(2 * config.beam_size, special.target_vocab_size)
+    candidates = 2 * config.beam_size
     sentences = torch.arange(source.size(0), device=source.device)
     waiting = torch.ones_like(sentences, dtype=torch.bool)
     last = torch.full_like(sentences, special.bos_id)
-    found: dict[int, list[Hypothesis]] = {}
+    n_best: dict[int, list[Hypothesis]] = {}
     for step in range(len(penalties) - 1):
         width = growing.scores.size(1)
-        must_end = (limits <= step).repeat_interleave(width)
-        extensions = next_tokens(model, last, memory, past, must_end, candidates)
+        found = continuations(model, last, memory, past, growing.scores, limits <= step, candidates)
         growing, parents, finished = _step(
-            growing, finished, extensions, penalties[step + 1], special.eos_id
+            growing, finished, found, penalties[step + 1], special.eos_id
         )
         bound = growing.scores[:, 0] / penalties[step + 1]
         done = waiting & ((bound <= finished.scores[:, -1]) | (limits == step))
         if done.any():
             ready, waiting = finished.select(done), waiting & ~done
-            n_best = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
-            found.update(zip(sentences[done].tolist(), n_best, strict=True))
+            ended = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
+            n_best.update(zip(sentences[done].tolist(), ended, strict=True))
         staying = stay(waiting)
         if not len(staying):
             break
@@ -89,7 +85,7 @@ def beam_search(
             growing, finished = growing.select(staying), finished.select(staying)
             memory = memory.select(staying)
         last = growing.tokens[..., -1].flatten()
-    return [found[sentence] for sentence in range(source.size(0))]
+    return [n_best[sentence] for sentence in range(source.size(0))]
 
 
 def _start(source: Int[Tensor, "batch source"], size: int) -> tuple[Beam, Beam]:
@@ -105,13 +101,13 @@ def _start(source: Int[Tensor, "batch source"], size: int) -> tuple[Beam, Beam]:
 def _step(
     growing: Beam,
     finished: Beam,
-    extensions: Extensions,
+    found: Continuations,
     penalty: Float[Tensor, ""],
     eos_id: int,
 ) -> tuple[Beam, Int[Tensor, "sentences width"], Beam]:
     """What grows on, the rows of `growing` that it grew from, and what is finished by now."""
     size = finished.scores.size(1)
-    candidates, parents = _extend(growing, extensions, 2 * size)
+    candidates = _continued(growing, found)
     ended = candidates.tokens[..., -1] == eos_id
     scores = (candidates.scores / penalty).masked_fill(~ended, -torch.inf)
     # An end that ranks below the beam is no rival of the prefixes that go on.
@@ -119,24 +115,18 @@ def _step(
     finished, _ = _side_by_side(finished, replace(candidates, scores=scores)).best(size)
     scores = candidates.scores.masked_fill(ended, -torch.inf)
     growing, order = replace(candidates, scores=scores).best(size)
-    return growing, parents.gather(1, order), finished
+    return growing, found.parents.gather(1, order), finished
 
 
-def _extend(
-    growing: Beam, extensions: Extensions, size: int
-) -> tuple[Beam, Int[Tensor, "sentences candidates"]]:
-    """The `size` likeliest extensions by one token, and the row of `growing` of each.
+def _continued(growing: Beam, found: Continuations) -> Beam:
+    """The prefixes with their next tokens.
 
     There are fewer where a small vocabulary has no more to offer: the beam widens with the steps.
     """
-    steps, tokens = (x.unflatten(0, growing.scores.shape) for x in extensions)
-    totals = (growing.scores[..., None] + steps).flatten(1)
-    scores, index = totals.topk(min(size, totals.size(1)))
-    parents = index // steps.size(2)
-    prefixes = growing.take(parents)
-    tokens, steps = (x.flatten(1).gather(1, index)[..., None] for x in (tokens, steps))
-    tokens = torch.cat([prefixes.tokens, tokens], dim=2)
-    return Beam(tokens, torch.cat([prefixes.log_probs, steps], dim=2), scores), parents
+    prefixes = growing.take(found.parents)
+    tokens = torch.cat([prefixes.tokens, found.tokens[..., None]], dim=2)
+    log_probs = torch.cat([prefixes.log_probs, found.log_probs[..., None]], dim=2)
+    return Beam(tokens, log_probs, found.scores)
 
 
 def _side_by_side(finished: Beam, candidates: Beam) -> Beam:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from calque.decoding.candidates import next_tokens
+from calque.decoding.candidates import continuations
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import (
     Hypothesis,
@@ -32,11 +32,13 @@ def greedy_search(
     active = torch.arange(source.size(0), device=source.device)
     waiting = torch.ones_like(active, dtype=torch.bool)
     last = torch.full_like(active, special.bos_id)
+    none = torch.zeros(source.size(0), 1, device=source.device)
     step = 0
     while waiting.any():
-        best, likeliest = next_tokens(model, last, memory, past, limits[active] <= step, size=1)
-        last = likeliest[:, 0]
-        log_probs[active[waiting], step] = best[waiting, 0]
+        must_end, before = limits[active] <= step, none[: len(active)]
+        likeliest = continuations(model, last, memory, past, before, must_end, size=1)
+        last = likeliest.tokens[:, 0]
+        log_probs[active[waiting], step] = likeliest.log_probs[waiting, 0]
         tokens[active[waiting], step] = last[waiting]
         waiting &= last != special.eos_id
         staying = stay(waiting)

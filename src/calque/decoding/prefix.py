@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from calque.config import CalqueError, choose
-from calque.decoding.candidates import next_tokens
+from calque.decoding.candidates import continuations
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import NORMALISATIONS, Hypothesis, Search
 from calque.models.interface import Memory, Past, Seq2Seq
@@ -57,8 +57,9 @@ def likeliest_after(
     """The `size` tokens that most likely follow each prefix: log-probabilities, and the tokens."""
     memory = model.encode(source)
     past, last, _ = _feed(model, memory, prefix)
-    may_go_on = torch.zeros_like(last, dtype=torch.bool)
-    return next_tokens(model, last, memory, past, may_go_on, size)
+    none, may_go_on = torch.zeros_like(last), torch.zeros_like(last, dtype=torch.bool)
+    found = continuations(model, last, memory, past, none.float()[:, None], may_go_on, size)
+    return found.log_probs, found.tokens
 
 
 class _Begun:

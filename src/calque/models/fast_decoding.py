@@ -5,6 +5,7 @@ Hypotheses of one source share one cache, to which a step only appends; a mask s
 entries a hypothesis descends from. So a beam is reordered without moving a key or a value.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeGuard
@@ -26,14 +27,18 @@ from calque.models.transformer import (
 BLOCK, PADDED = 256, 64  # rows
 GROWTH = 8
 """Steps that caches have room for, at first and then again and again."""
+WIDTH = 16
+"""float32 numbers in the widest vector register. PyTorch's attention over a multiple of so many
+keys is up to three times as fast as over a few less, so the last of them are masked."""
 
 
 @dataclass(frozen=True)
 class FastMemory:
     """The encoded sources, as keys and values for each decoder layer's cross-attention."""
 
-    keys_values: Float[Tensor, "layers 2 batch heads source d_head"]
-    mask: Float[Tensor, "batch 1 1 source"]
+    keys_values: Float[Tensor, "layers 2 batch heads keys d_head"]
+    """A multiple of WIDTH keys."""
+    mask: Float[Tensor, "batch 1 1 keys"]
     """To add to the scores: 0 or the lowest number."""
 
     def select(self, rows: Int[Tensor, " kept"]) -> "FastMemory":
@@ -55,8 +60,8 @@ class FastPast:
         # With room for more entries than there are: [layers, room, sources, keys and values].
         shape = config.num_decoder_layers, 0, sources, 2 * config.d_model
         self.keys_values = torch.empty(shape, device=device)
-        # Used again in each step: as much new memory takes longer to get than to fill.
-        self.logits = torch.empty(0, device=device)
+        # Used again and again: as much new memory takes longer to get than to fill.
+        self.spare, self.logits = torch.empty(2, 0, device=device).unbind()
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with the given hypotheses, at least one: as many for each source that is kept.
@@ -69,24 +74,27 @@ class FastPast:
         if len(kept) < sources:
             self._tidy(kept)
 
-    def begin_step(self) -> Float[Tensor, "sources 1 width entries"]:
-        """Make the hypotheses entries; what to add to their scores against all entries."""
+    def begin_step(self) -> Float[Tensor, "sources 1 width keys"]:
+        """Make the hypotheses entries; what to add to their scores against all keys.
+
+        Keys are the entries and, up to a multiple of WIDTH, room that none descends from.
+        """
         sources, width, entries = self.descent.shape
         if self.keys_values.size(1) < entries + width:
             self._tidy(torch.arange(sources, device=self.descent.device))
         own = torch.eye(width, dtype=torch.bool, device=self.descent.device)
         self.descent = torch.cat([self.descent, own.expand(sources, -1, -1)], dim=2)
         self.steps += 1
-        return _to_add(self.descent)[:, None]
+        return _to_add(pad(self.descent, (0, -self.descent.size(2) % WIDTH)))[:, None]
 
     def append(
         self, layer: int, new: Float[Tensor, "sources width both"]
-    ) -> Float[Tensor, "2 sources heads entries d_head"]:
-        """The keys and values of all entries in a layer, with those of this step."""
+    ) -> Float[Tensor, "2 sources heads keys d_head"]:
+        """All keys and values of a layer, with those of this step."""
         end = self.descent.size(2)
-        entries = self.keys_values[layer, :end]
-        entries[end - new.size(1) :] = new.transpose(0, 1)
-        return entries.unflatten(-1, (2, self.heads, -1)).permute(2, 1, 3, 0, 4)
+        keys = self.keys_values[layer, : end + -end % WIDTH]
+        keys[end - new.size(1) : end] = new.transpose(0, 1)
+        return keys.unflatten(-1, (2, self.heads, -1)).permute(2, 1, 3, 0, 4)
 
     def _tidy(self, kept: Int[Tensor, " kept"]) -> None:
         """Keep these sources, and of their entries those with descendants; make room for more."""
@@ -97,10 +105,19 @@ class FastPast:
         self.descent = self.descent.gather(2, entries[:, None].expand(-1, width, -1))
         old, (layers, _, sources, size) = self.keys_values, self.keys_values.shape
         rows = (entries.T * sources + kept).flatten()
-        self.keys_values = old.new_empty(layers, number + GROWTH * width, len(kept), size)
+        room = number + GROWTH * width
+        self.keys_values = self._room(layers, room + -room % WIDTH, len(kept), size)
         for before, after in zip(old, self.keys_values, strict=True):
             moved = after[:number].flatten(0, 1)
             torch.index_select(before.flatten(0, 1), 0, rows, out=moved)
+        self.spare = old.view(-1)
+
+    def _room(self, *shape: int) -> Tensor:
+        """Memory of a shape, which holds old keys and values or zeros: it may be looked at."""
+        size = math.prod(shape)
+        if len(self.spare) < size:
+            self.spare = self.spare.new_zeros(size)
+        return self.spare[:size].view(shape)
 
 
 class FastTransformer:
@@ -137,7 +154,9 @@ class FastTransformer:
     ) -> FastMemory:
         memory = self.model.encode(source, tree)
         keys_values = torch.stack([torch.stack(of_layer) for of_layer in memory.keys_values])
-        return FastMemory(keys_values, _to_add(memory.mask))
+        spare = -keys_values.size(-2) % WIDTH
+        mask = pad(memory.mask, (0, spare))
+        return FastMemory(pad(keys_values, (0, 0, 0, spare)), _to_add(mask))
 
     def start(self, memory: FastMemory) -> FastPast:
         return FastPast(memory.mask.size(0), self.config, memory.mask.device)
