@@ -9,7 +9,6 @@ from torch import Tensor
 from calque.models.interface import Memory, Past, Seq2Seq
 
 GROUP = 64  # entries of the vocabulary
-BLOCK = 32  # rows whose logits stay in the processor's cache from one pass over them to the next
 
 
 @dataclass(frozen=True)
@@ -43,59 +42,42 @@ def continuations(
     """
     special = model.config
     logits = model.decode(last[:, None], memory, past)[:, -1].float()
-    blocks = [_maxima_and_normalisers(block) for block in logits.split(BLOCK)]
-    maxima, normalisers = (torch.cat(of_blocks) for of_blocks in zip(*blocks, strict=True))
-    never = torch.zeros(logits.size(1), dtype=torch.bool, device=logits.device)
-    never[[special.pad_id, special.bos_id]] = True
-    for group in {special.pad_id // GROUP, special.bos_id // GROUP}:
-        some = slice(group * GROUP, (group + 1) * GROUP)
-        maxima[:, group] = logits[:, some].masked_fill(never[some], -torch.inf).amax(dim=1)
-    maxima, logits = (x.unflatten(0, scores.shape) for x in (maxima, logits))
-    normalisers = normalisers.view_as(scores)
-    found = _largest(logits, maxima, normalisers, scores, never, size)
-    if must_end.any():
-        log_probs = logits[must_end, :, special.eos_id] - normalisers[must_end]
-        _end(found, must_end, scores[must_end], log_probs, special.eos_id)
+    # In their own place: as much memory again would take longer to fill than to compute.
+    torch.log_softmax(logits, dim=1, out=logits)
+    log_probs = logits.unflatten(0, scores.shape)
+    ends = log_probs[must_end, :, special.eos_id]
+    log_probs[..., [special.pad_id, special.bos_id]] = -torch.inf
+    found = _largest(log_probs, scores, size)
+    if len(ends):
+        _end(found, must_end, scores[must_end], ends, special.eos_id)
     return found
 
 
-def _maxima_and_normalisers(
-    logits: Float[Tensor, "rows vocab"],
-) -> tuple[Float[Tensor, "rows groups"], Float[Tensor, " rows"]]:
-    """The largest logit of each GROUP entries, and log Σ exp of all."""
-    groups = logits.size(1) // GROUP
-    whole, rest = logits.split([groups * GROUP, logits.size(1) % GROUP], dim=1)
-    maxima = whole.unflatten(1, (groups, GROUP)).amax(dim=2)
-    if rest.size(1):
-        maxima = torch.cat([maxima, rest.amax(dim=1, keepdim=True)], dim=1)
-    largest = maxima.amax(dim=1, keepdim=True)
-    sums = (logits - largest).exp_().sum(dim=1)
-    return maxima, sums.log_() + largest[:, 0]
-
-
 def _largest(
-    logits: Float[Tensor, "sentences width vocab"],
-    maxima: Float[Tensor, "sentences width groups"],
-    normalisers: Float[Tensor, "sentences width"],
+    log_probs: Float[Tensor, "sentences width vocab"],
     scores: Float[Tensor, "sentences width"],
-    never: Bool[Tensor, " vocab"],
     size: int,
 ) -> Continuations:
     """The `size` best lie in the `size` groups with the best maxima: little is left to sort."""
-    groups, vocab = maxima.size(2), logits.size(2)
-    best = (scores[..., None] + (maxima - normalisers[..., None])).flatten(1)
+    vocab = log_probs.size(2)
+    maxima = _maxima(log_probs)
+    best = (scores[..., None] + maxima).flatten(1)
     chosen = best.topk(min(size, best.size(1))).indices[..., None]
-    in_group = torch.arange(GROUP, device=logits.device)
-    tokens = (chosen % groups * GROUP + in_group).flatten(1)
-    parents = (chosen // groups).expand(-1, -1, GROUP).flatten(1)
+    in_group = torch.arange(GROUP, device=scores.device)
+    tokens = (chosen % maxima.size(2) * GROUP + in_group).flatten(1)
+    parents = (chosen // maxima.size(2)).expand(-1, -1, GROUP).flatten(1)
     there = tokens.clamp(max=vocab - 1)  # the last group may be smaller
-    log_probs = logits.flatten(1).gather(1, parents * vocab + there) - normalisers.gather(
-        1, parents
-    )
-    totals = scores.gather(1, parents) + log_probs
-    totals = totals.masked_fill(never[there] | (tokens >= vocab), -torch.inf)
+    steps = log_probs.flatten(1).gather(1, parents * vocab + there)
+    totals = (scores.gather(1, parents) + steps).masked_fill_(tokens >= vocab, -torch.inf)
     totals, order = totals.topk(min(size, scores.size(1) * vocab))
-    return Continuations(totals, *(x.gather(1, order) for x in (parents, there, log_probs)))
+    return Continuations(totals, *(x.gather(1, order) for x in (parents, there, steps)))
+
+
+def _maxima(x: Float[Tensor, "sentences width vocab"]) -> Float[Tensor, "sentences width groups"]:
+    """Of each GROUP entries; of fewer, where some are left."""
+    whole, rest = x.split([x.size(2) // GROUP * GROUP, x.size(2) % GROUP], dim=2)
+    maxima = whole.unflatten(2, (whole.size(2) // GROUP, GROUP)).amax(dim=3)
+    return torch.cat([maxima, rest.amax(dim=2, keepdim=True)], dim=2) if rest.size(2) else maxima
 
 
 def _end(

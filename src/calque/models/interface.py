@@ -58,5 +58,8 @@ class Seq2Seq(Protocol):
     def decode(
         self, target: Int[Tensor, "rows new"], memory: Any, past: Any
     ) -> Float[Tensor, "rows new vocab"]:
-        """Logits of what follows each of the `new` tokens, which themselves follow the past."""
+        """Logits of what follows each of the `new` tokens, which themselves follow the past.
+
+        A search may write over them.
+        """
         ...
