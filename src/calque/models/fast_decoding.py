@@ -5,7 +5,6 @@ Hypotheses of one source share one cache, to which a step only appends; a mask s
 entries a hypothesis descends from. So a beam is reordered without moving a key or a value.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeGuard
@@ -57,11 +56,11 @@ class FastPast:
         self.heads = config.num_heads
         # Which entries each hypothesis descends from: [sources, width, entries].
         self.descent = torch.ones(sources, 1, 0, dtype=torch.bool, device=device)
-        # With room for more entries than there are: [layers, room, sources, keys and values].
-        shape = config.num_decoder_layers, 0, sources, 2 * config.d_model
-        self.keys_values = torch.empty(shape, device=device)
-        # Used again and again: as much new memory takes longer to get than to fill.
-        self.spare, self.logits = torch.empty(2, 0, device=device).unbind()
+        # Of WIDTH zeros, of the entries, and room for more: [layers, room, sources, both].
+        shape = config.num_decoder_layers, WIDTH, sources, 2 * config.d_model
+        self.keys_values = torch.zeros(shape, device=device)
+        # Used again in each step: as much new memory takes longer to get than to fill.
+        self.logits = torch.empty(0, device=device)
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with the given hypotheses, at least one: as many for each source that is kept.
@@ -77,23 +76,23 @@ class FastPast:
     def begin_step(self) -> Float[Tensor, "sources 1 width keys"]:
         """Make the hypotheses entries; what to add to their scores against all keys.
 
-        Keys are the entries and, up to a multiple of WIDTH, room that none descends from.
+        Keys are the entries and, up to a multiple of WIDTH, zeros before them.
         """
         sources, width, entries = self.descent.shape
-        if self.keys_values.size(1) < entries + width:
+        if self.keys_values.size(1) < WIDTH + entries + width:
             self._tidy(torch.arange(sources, device=self.descent.device))
         own = torch.eye(width, dtype=torch.bool, device=self.descent.device)
         self.descent = torch.cat([self.descent, own.expand(sources, -1, -1)], dim=2)
         self.steps += 1
-        return _to_add(pad(self.descent, (0, -self.descent.size(2) % WIDTH)))[:, None]
+        return _to_add(pad(self.descent, (-self.descent.size(2) % WIDTH, 0)))[:, None]
 
     def append(
         self, layer: int, new: Float[Tensor, "sources width both"]
     ) -> Float[Tensor, "2 sources heads keys d_head"]:
         """All keys and values of a layer, with those of this step."""
-        end = self.descent.size(2)
-        keys = self.keys_values[layer, : end + -end % WIDTH]
-        keys[end - new.size(1) : end] = new.transpose(0, 1)
+        entries = self.descent.size(2)
+        keys = self.keys_values[layer, WIDTH - -entries % WIDTH : WIDTH + entries]
+        keys[-new.size(1) :] = new.transpose(0, 1)
         return keys.unflatten(-1, (2, self.heads, -1)).permute(2, 1, 3, 0, 4)
 
     def _tidy(self, kept: Int[Tensor, " kept"]) -> None:
@@ -105,19 +104,12 @@ class FastPast:
         self.descent = self.descent.gather(2, entries[:, None].expand(-1, width, -1))
         old, (layers, _, sources, size) = self.keys_values, self.keys_values.shape
         rows = (entries.T * sources + kept).flatten()
-        room = number + GROWTH * width
-        self.keys_values = self._room(layers, room + -room % WIDTH, len(kept), size)
-        for before, after in zip(old, self.keys_values, strict=True):
+        room = WIDTH + number + GROWTH * width
+        self.keys_values = old.new_empty(layers, room, len(kept), size)
+        self.keys_values[:, :WIDTH] = 0
+        for before, after in zip(old[:, WIDTH:], self.keys_values[:, WIDTH:], strict=True):
             moved = after[:number].flatten(0, 1)
             torch.index_select(before.flatten(0, 1), 0, rows, out=moved)
-        self.spare = old.view(-1)
-
-    def _room(self, *shape: int) -> Tensor:
-        """Memory of a shape, which holds old keys and values or zeros: it may be looked at."""
-        size = math.prod(shape)
-        if len(self.spare) < size:
-            self.spare = self.spare.new_zeros(size)
-        return self.spare[:size].view(shape)
 
 
 class FastTransformer:
