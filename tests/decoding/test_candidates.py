@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calque.decoding.candidates import BLOCK, GROUP, Continuations, continuations
+from calque.decoding.candidates import GROUP, Continuations, continuations
 
 INFINITE = torch.inf
 
@@ -51,14 +51,14 @@ class Told:
 def found_in(
     logits: Tensor, scores: Tensor, must_end: Tensor, size: int, *ids: int
 ) -> Continuations:
-    model = Told(logits, *ids)
+    model = Told(logits.clone(), *ids)  # which are written over
     last = torch.zeros(len(logits), dtype=torch.long)
     return continuations(model, last, model, model, scores, must_end, size)
 
 
 @every_kind
 @pytest.mark.parametrize("ids", [(0, 2, 3), (9, 9, 0), (1, 0, 2)], ids=["ours", "marian", "other"])
-@pytest.mark.parametrize(("sentences", "width"), [(1, 1), (2 * BLOCK + 3, 1), (1, 5), (17, 4)])
+@pytest.mark.parametrize(("sentences", "width"), [(1, 1), (67, 1), (1, 5), (17, 4)])
 @pytest.mark.parametrize(
     ("entries", "size"),
     [(10, 1), (10, 10), (12, 70), (GROUP, 3), (20 * GROUP + 1, 10), (3000, 1), (3000, 10)],
@@ -76,10 +76,8 @@ def test_they_are_the_likeliest_that_may_follow(kind, ids, sentences, width, ent
     only_end[..., eos] = log_probs[..., eos]
     allowed = torch.where(must_end[:, None, None], only_end, allowed)
     totals = (scores[..., None] + allowed).flatten(1)
-    before = logits.clone()
     found = found_in(logits, scores, must_end, size, *ids)
     torch.testing.assert_close(found.scores, totals.topk(min(size, width * entries)).values)
-    assert torch.equal(logits, before)
     there = found.scores > -INFINITE
     index = found.parents * entries + found.tokens
     torch.testing.assert_close(totals.gather(1, index)[there], found.scores[there])
