@@ -28,7 +28,7 @@ GROWTH = 8
 """Steps that caches have room for, at first and then again and again."""
 WIDTH = 16
 """float32 numbers in the widest vector register. PyTorch's attention over a multiple of so many
-keys is up to three times as fast as over a few less, so the last of them are masked."""
+keys is up to three times as fast as over a few less, so zeros that are masked make it up."""
 
 
 @dataclass(frozen=True)
