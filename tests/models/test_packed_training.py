@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 from calque.models.build import ModelConfig, build
 from calque.models.fast_training import ROWS, use_fast_layers
 from calque.models.packed_attention import LONG
-from calque.models.packed_training import WIDTH, PackedTransformer
+from calque.models.packed_training import PackedTransformer
+from calque.models.precision import WIDTH
 
 SIZES = {"num_encoder_layers": 2, "num_decoder_layers": 2, "d_model": 16, "d_ff": 24}
 TAKEN = [

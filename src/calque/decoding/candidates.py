@@ -1,4 +1,4 @@
-"""The likeliest next tokens, without sorting or normalising the whole vocabulary."""
+"""The likeliest next tokens of all prefixes of a sentence, without sorting the vocabulary."""
 
 from dataclasses import dataclass
 

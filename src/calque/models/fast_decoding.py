@@ -16,7 +16,7 @@ from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
 from calque.models.parts.fused_attention import has_one_width, is_scaled_dot_product
 from calque.models.parts.positioned_attention import RotaryAttention, turned, unturned
-from calque.models.precision import products
+from calque.models.precision import WIDTH, products
 from calque.models.transformer import (
     MultiHeadAttention,
     Transformer,
@@ -26,9 +26,6 @@ from calque.models.transformer import (
 BLOCK, PADDED = 256, 64  # rows
 GROWTH = 8
 """Steps that caches have room for, at first and then again and again."""
-WIDTH = 16
-"""float32 numbers in the widest vector register. PyTorch's attention over a multiple of so many
-keys is up to three times as fast as over a few less, so zeros that are masked make it up."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class FastMemory:
     """The encoded sources, as keys and values for each decoder layer's cross-attention."""
 
     keys_values: Float[Tensor, "layers 2 batch heads keys d_head"]
-    """A multiple of WIDTH keys."""
+    """A multiple of WIDTH keys, the last of them masked."""
     mask: Float[Tensor, "batch 1 1 keys"]
     """To add to the scores: 0 or the lowest number."""
 

@@ -19,11 +19,8 @@ from calque.models.packed_attention import LONG, attend_long, attend_short
 from calque.models.parts.fused_attention import has_one_width, is_scaled_dot_product
 from calque.models.parts.norms import NoNorm, RMSNorm
 from calque.models.parts.positioned_attention import RotaryAttention, turned, unturned
+from calque.models.precision import WIDTH
 from calque.models.transformer import Attention, LayerNorm, MultiHeadAttention, Transformer
-
-WIDTH = 16
-"""float32 numbers in the widest vector register. A softmax over fewer is ten times slower, so there
-are a multiple of so many keys, the last of them masked."""
 
 
 class PackedTransformer:
