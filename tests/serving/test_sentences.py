@@ -17,6 +17,7 @@ def anything(_: str) -> bool:
 
 @given(TEXTS, st.sampled_from(["en", "de", "zh", "hi", "pt-BR", "xx"]))
 @example("\ufeff a.\u200b b", "en")
+@example("Plan A\xa0. Plan B\u3000.\u3000C", "en")
 def test_the_same_sentences_give_the_same_text(text: str, language: str):
     cut = split(text, language, anything)
     assert cut.join(cut.sentences, "zh") == text

@@ -57,11 +57,13 @@ def split(text: str, language: str, fits: Callable[[str], bool]) -> Split:
 
 
 def _spans(text: str, language: str, fits: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
+    # A space of several bytes before a full stop makes sentencex 1.0.32 panic.
+    plain = re.sub(r"\s", " ", text)
     for line in LINES.finditer(text):
         place = line.start()
-        for sentence in _LIBRARY.segment(base(language), line[0]):
+        for sentence in _LIBRARY.segment(base(language), plain[place : line.end()]):
             bare = sentence.strip()
-            first = text.find(bare, place, line.end())
+            first = plain.find(bare, place, line.end())
             if bare and first >= 0:
                 place = first + len(bare)
                 yield from _fitting(text, first, place, fits)
