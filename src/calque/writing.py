@@ -12,6 +12,12 @@ PART = ".{}.part"
 """Name of what is not whole yet, or no longer."""
 
 
+def cache_folder() -> Path:
+    """What can be made again is kept here between runs: `calque` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "calque"
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """A block that writes `path`; a full disk, or whatever else prevents it, is a CalqueError."""

@@ -13,7 +13,8 @@ from calque.models.fast_training import ROWS, RoundedLinear, use_fast_layers
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, ROWS // 2), (ROWS + 1,), (2, 3, 50)], ids=str)
 def test_a_rounded_layer_is_the_plain_one(shape: tuple[int, ...], bias: bool) -> None:
     plain = nn.Linear(6, 4, bias=bias)
-    rounded = RoundedLinear.like(plain)
+    rounded = RoundedLinear(6, 4, bias=bias)
+    rounded.load_state_dict(plain.state_dict())
     x = torch.randn(*shape, 6, requires_grad=True)
     weights = torch.randn(*shape, 4)
     expected = torch.autograd.grad((plain(x) * weights).sum(), [x, *plain.parameters()])

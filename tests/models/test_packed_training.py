@@ -9,11 +9,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from calque.models.build import ModelConfig, build
 from calque.models.fast_training import ROWS, use_fast_layers
-from calque.models.packed_attention import LONG
 from calque.models.packed_training import PackedTransformer
 from calque.models.precision import WIDTH
 
-SIZES = {"num_encoder_layers": 2, "num_decoder_layers": 2, "d_model": 16, "d_ff": 24}
+SIZES = {"num_encoder_layers": 2, "num_decoder_layers": 2, "d_model": 32, "d_ff": 24}
 TAKEN = [
     {},
     {"residual": "pre"},
@@ -32,7 +31,7 @@ LEFT = [
     {"score": "additive"},
     {"positions": "relative"},
     {"pattern": "local"},
-    {"d_key": 8},
+    {"d_key": 4},
     {"attention_dropout": 0.1},
 ]
 PAIRS = {
@@ -40,8 +39,8 @@ PAIRS = {
     "no padding": [(4, 6)] * 3,
     "rows that are full": [(4, 8)] * (ROWS // 8),
     "one pair": [(1, 1)],
-    "a long source": [(LONG, 40), (7, 30)],
-    "a long target": [(5, LONG), (3, 9)],
+    "a long source": [(300, 40), (7, 30)],
+    "a long target": [(5, 300), (3, 9)],
 }
 """Tokens of source and target, with EOS."""
 

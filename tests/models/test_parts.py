@@ -11,8 +11,7 @@ from torch.testing import assert_close
 
 from calque.config import CalqueError
 from calque.models.build import ATTENTIONS, ModelConfig, build
-from calque.models.fast_training import use_fast_layers
-from calque.models.parts.dropout import RandomBitsDropout
+from calque.models.fast_training import FastDropout, use_fast_layers
 from calque.models.parts.embeddings import EMBEDDINGS
 from calque.models.parts.feed_forwards import FEED_FORWARDS
 from calque.models.parts.heads import HEADS
@@ -259,7 +258,7 @@ def test_a_joint_vocabulary_is_one_matrix_and_a_separate_one_is_two() -> None:
 # Dropout by random bits
 
 
-NUMBERS = 200_003  # not a multiple of the four that one random word serves
+NUMBERS = 200_003  # not a multiple of those that are drawn at once
 PROBABILITIES = pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
 
 
@@ -269,30 +268,30 @@ def dropped(dropout: nn.Dropout, x: Tensor, seed: int = 6) -> Tensor:
 
 
 @PROBABILITIES
-@pytest.mark.parametrize("kind", [RandomBitsDropout, nn.Dropout])
+@pytest.mark.parametrize("kind", [FastDropout, nn.Dropout])
 def test_dropouts_statistics(kind: type[nn.Dropout], p: float) -> None:
     y = dropped(kind(p), torch.ones(NUMBERS))
     kept = y != 0
     spread = math.sqrt(p * (1 - p))
     assert kept.float().mean().item() == pytest.approx(1 - p, abs=5 * spread / math.sqrt(NUMBERS))
     assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - p)), rtol=1e-4, atol=0)
-    # Neighbours, the four of one word among them, are dropped independently.
+    # Neighbours are dropped independently, and so are those that are drawn at once.
     apart = (kept.float() - (1 - p)) / spread
-    for distance in (1, 2, 3, 4, 8):
+    for distance in (1, 2, 16, 32, 64, 128):
         correlation = (apart[distance:] * apart[:-distance]).mean().item()
         assert abs(correlation) < 5 / math.sqrt(NUMBERS)
 
 
 def test_nothing_is_dropped_in_evaluation_or_at_p_0() -> None:
     x = torch.randn(5, 7)
-    assert RandomBitsDropout(0.5).eval()(x) is x
-    assert RandomBitsDropout(0.0)(x) is x
+    assert FastDropout(0.5).eval()(x) is x
+    assert FastDropout(0.0)(x) is x
 
 
 @PROBABILITIES
 def test_gradients_are_dropped_where_values_are(p: float) -> None:
     x = torch.ones(31, 7, requires_grad=True)
-    y = dropped(RandomBitsDropout(p), x)
+    y = dropped(FastDropout(p), x)
     y.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, y.detach())
@@ -303,34 +302,32 @@ def test_gradients_are_dropped_where_values_are(p: float) -> None:
 @given(shape=st.lists(st.integers(0, 9), min_size=1, max_size=4))
 def test_dropout_is_a_function_of_the_seed(shape: list[int]) -> None:
     x = torch.ones(*shape)
-    dropout = RandomBitsDropout(0.5)
+    dropout = FastDropout(0.5)
     assert dropped(dropout, x).shape == x.shape
     assert torch.equal(dropped(dropout, x), dropped(dropout, x))
 
 
 def test_no_two_draws_are_alike() -> None:
-    x, dropout = torch.ones(1000), RandomBitsDropout(0.5)
+    x, dropout = torch.ones(1000), FastDropout(0.5)
     draws = [dropped(dropout, x), dropout(x), dropped(dropout, x, seed=7)]
     assert len({tuple(draw.tolist()) for draw in draws}) == 3
 
 
 def test_dropout_keeps_the_dtype_and_reads_any_layout() -> None:
     x = torch.arange(1.0, 36).view(5, 7).to(torch.bfloat16).T
-    y = dropped(RandomBitsDropout(0.5), x)
+    y = dropped(FastDropout(0.5), x)
     assert y.dtype == torch.bfloat16
     assert torch.equal(y[y != 0], 2 * x[y != 0])
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_random_bits_take_the_place_of_every_dropout(training: bool) -> None:
+def test_fast_dropout_takes_the_place_of_every_dropout(training: bool) -> None:
     model = build(ModelConfig(dropout=0.25, d_model=16, d_ff=24), 9, 9).train(training)
     names = [name for name, module in model.named_modules() if type(module) is nn.Dropout]
     weights = list(model.state_dict())
     use_fast_layers(model)
     replaced = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, RandomBitsDropout)
+        name: module for name, module in model.named_modules() if isinstance(module, FastDropout)
     }
     assert list(replaced) == names
     assert len(names) > 30
@@ -340,7 +337,7 @@ def test_random_bits_take_the_place_of_every_dropout(training: bool) -> None:
     assert list(model.state_dict()) == weights
 
 
-def test_random_bits_change_no_model_that_does_not_train() -> None:
+def test_fast_layers_change_no_model_that_does_not_train() -> None:
     model = build(ModelConfig(dropout=0.25, d_model=16, d_ff=24), 9, 9).eval()
     source, target = torch.tensor([[4, 5, 6, 3]]), torch.tensor([[2, 7, 8]])
     before = model(source, target)

@@ -223,6 +223,13 @@ def test_a_validation_that_is_not_finite_ends_the_training(out, tiny):
     assert not list(out.glob("*/step-*"))
 
 
+def test_a_training_without_kernels_says_so(out, tiny, monkeypatch):
+    monkeypatch.setattr("calque.training.progress.library", lambda: None)
+    console = quiet()
+    train(tiny(training={"max_steps": 2}), out, console)
+    assert re.search(r"on cpu in \w+, slower for want of a C compiler", console.file.getvalue())
+
+
 def test_pairs_that_are_too_many_at_once_are_named_and_training_goes_on(out, tiny, monkeypatch):
     features = PackedTransformer.features
 

@@ -31,7 +31,7 @@ from calque.training.preparation import (
     prepare_corpora,
     show,
 )
-from calque.training.progress import Report, Silence, clock
+from calque.training.progress import Report, Silence, clock, what_trains
 from calque.training.schedule import SCHEDULES
 from calque.training.state import (
     TrainingState,
@@ -163,12 +163,7 @@ class Training:
         if processes.is_main:
             tidy(run, self.state)
             self.report = Report(run.path, self.config, self.state, console)
-            size = sum(p.numel() for p in self.model.parameters())
-            several = f", {processes.world_size} processes" if processes.world_size > 1 else ""
-            self.report.note(
-                f"model: {size:,} parameters, on {device.type} in "
-                f"{'bf16' if bf16 else 'float32'}{several}, into {run.path}"
-            )
+            self.report.note(f"{what_trains(self.model, processes, bf16)}, into {run.path}")
             if self.state.world_size != processes.world_size:
                 before = f"{self.state.world_size} before the break, which rounded otherwise"
                 self.report.note(f"processes: {processes.world_size}; {before}")

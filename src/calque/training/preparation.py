@@ -1,11 +1,9 @@
 """From the files that a recipe names to token stores: the tokenizer is learnt on the way."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from calque.text.corpus import read_pairs
 from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, fingerprint, prepare
 from calque.text.tokenizers.pair import Tokenizers
-from calque.writing import writing
+from calque.writing import cache_folder, writing
 
 SHOW_EVERY = 10_000  # pairs
 
@@ -29,12 +27,6 @@ class Corpora:
 
     train: TokenStore
     valid: TokenStore
-
-
-def cache_folder() -> Path:
-    """Where tokenised corpora are kept between runs: `calque` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "calque"
 
 
 def learn_tokenizers(recipe: Recipe, console: Console) -> Tokenizers:

@@ -8,15 +8,28 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from calque.kernels.library import library
 from calque.recipe import TrainingConfig
+from calque.training.distributed import Processes
 from calque.training.state import LOG_EVERY, TrainingState
 from calque.training.step import StepResult
 from calque.training.validation import Validation
 from calque.writing import whole_file, writing
 
 PRINT_EVERY = 30.0  # seconds, where the terminal cannot redraw
+
+
+def what_trains(model: nn.Module, processes: Processes, bf16: bool) -> str:
+    """The line on a model, and on what computes."""
+    device, number = processes.device.type, processes.world_size
+    size = sum(p.numel() for p in model.parameters())
+    several = f", {number} processes" if number > 1 else ""
+    slower = ", slower for want of a C compiler" if device == "cpu" and not library() else ""
+    precision = "bf16" if bf16 else "float32"
+    return f"model: {size:,} parameters, on {device} in {precision}{several}{slower}"
 
 
 class Silence:

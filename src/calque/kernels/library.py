@@ -1,0 +1,96 @@
+"""The compiled kernels: made when they are first asked for, and kept for the next process."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calque.writing import cache_folder
+
+FOLDER = files("calque.kernels")
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC"]
+KNOWN = torch.float32, torch.bfloat16, torch.int64
+SOURCES = ["attention.c", "dropout.c", "residual.c"]
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, or None where no C compiler makes them."""
+    compiler = _compiler()
+    if compiler is None:
+        return None
+    try:
+        made = cache_folder() / f"kernels-{_digest(compiler)}.so"
+        if not made.exists():
+            made.parent.mkdir(parents=True, exist_ok=True)
+            _compile(compiler, made)
+        return ctypes.CDLL(str(made))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CC")
+    found = map(shutil.which, [named] if named else ["cc", "gcc", "clang"])
+    return next(filter(None, found), None)
+
+
+def _digest(compiler: str) -> str:
+    """Of all that the compiled kernels depend on: a folder may serve unlike machines."""
+    digest = hashlib.sha256()
+    for source in sorted(FOLDER.iterdir(), key=lambda file: file.name):
+        if source.name.endswith((".c", ".h")):
+            digest.update(source.read_bytes())
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    digest.update(version)
+    digest.update(repr((compiler, FLAGS, sorted(torch.cpu.get_capabilities().items()))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _compile(compiler: str, made: Path) -> None:
+    """Beside its place first: another process may be at it, or this one may be killed."""
+    beside = tempfile.TemporaryDirectory(dir=made.parent)
+    with as_file(FOLDER) as folder, beside as place:
+        sources = [str(folder / name) for name in SOURCES]
+        part = Path(place) / made.name
+        command = [compiler, *FLAGS, *sources, "-o", str(part), "-lm"]
+        subprocess.run(command, capture_output=True, check=True)
+        with part.open("rb") as whole:
+            os.fsync(whole.fileno())
+        part.replace(made)
+
+
+class Arguments(ctypes.Structure):
+    """What a kernel is called with; tensors are given by the address of their first number."""
+
+    def __init__(self, **values: Any) -> None:
+        given = {n: _address(x) if isinstance(x, Tensor) else x for n, x in values.items()}
+        super().__init__(**given)
+
+
+def _address(x: Tensor) -> int:
+    if x.device.type != "cpu" or x.dtype not in KNOWN:
+        raise TypeError(f"no kernel reads {x.dtype} on {x.device}")
+    return x.data_ptr()
+
+
+def run(kernel: str, arguments: Arguments, number: int) -> None:
+    """A kernel over all of 0 .. number, a part for each of PyTorch's threads."""
+    call = partial(getattr(library(), kernel), ctypes.byref(arguments))
+    threads = max(1, min(torch.get_num_threads(), number))
+    bounds = [ctypes.c_int64(number * i // threads) for i in range(threads + 1)]
+    if threads == 1:
+        call(*bounds)
+        return
+    with ThreadPoolExecutor(threads) as pool:  # ctypes lets other threads run
+        list(pool.map(call, bounds[:-1], bounds[1:]))

@@ -1,0 +1,88 @@
+/* Around a sub-layer: dropout, the residual connection and layer norm, in one pass over rows. */
+
+#include "random.h"
+
+#define BLOCK 256 /* rows, each of which has sums of its own: none depends on who does the work */
+
+typedef struct {
+    const void *x, *made;        /* [rows, width]: around the sub-layer, and what it made */
+    const float *weight, *bias;  /* [width]; null: no norm */
+    void *sum, *out;             /* x + dropout(made), and norm(sum) */
+    float *moments;              /* [rows, 2]: mean and 1 / deviation of each sum */
+    const void *grad;            /* of out, or without a norm of sum */
+    void *of_x, *of_made;        /* gradients; of_x with a norm alone: without, it is grad */
+    float *of_weight, *of_bias;  /* [blocks, width], to add to */
+    int64_t rows, width, low;    /* width: a multiple of WIDTH; low: rows are bf16, else float32 */
+    dropout dropout;
+    float epsilon;
+} around;
+
+INLINE int64_t end_of(const around a, int64_t block) {
+    return (block + 1) * BLOCK < a.rows ? (block + 1) * BLOCK : a.rows;
+}
+
+void add_and_norm(const around *given, int64_t first, int64_t end) {
+    const around a = *given; /* that no store to memory can change */
+    const int64_t width = a.width;
+    drawn drawn = NOTHING_DRAWN;
+    for (int64_t row = first * BLOCK; row < end_of(a, end - 1); row++) {
+        const int64_t at = row * width;
+        vec total = all(0);
+        for (int64_t j = 0; j < width; j += WIDTH) {
+            vec y = load_any(a.x, at + j, a.low);
+            y += kept(&a.dropout, &drawn, at + j, load_any(a.made, at + j, a.low));
+            store_any(a.sum, at + j, y, a.low);
+            total += y;
+        }
+        if (!a.weight) continue;
+        const float mean = sum_of(total) / width;
+        vec squares = all(0);
+        for (int64_t j = 0; j < width; j += WIDTH) {
+            vec y = load_any(a.sum, at + j, a.low) - mean;
+            squares += y * y;
+        }
+        const float inverse = 1 / sqrtf(sum_of(squares) / width + a.epsilon);
+        for (int64_t j = 0; j < width; j += WIDTH) {
+            vec y = (load_any(a.sum, at + j, a.low) - mean) * inverse;
+            store_any(a.out, at + j, y * load(a.weight + j) + load(a.bias + j), a.low);
+        }
+        a.moments[2 * row] = mean;
+        a.moments[2 * row + 1] = inverse;
+    }
+}
+
+void add_and_norm_gradient(const around *given, int64_t first, int64_t end) {
+    const around a = *given; /* that no store to memory can change */
+    const int64_t width = a.width;
+    drawn drawn = NOTHING_DRAWN;
+    for (int64_t row = first * BLOCK; row < end_of(a, end - 1); row++) {
+        const int64_t at = row * width;
+        float *of_weight = a.of_weight + row / BLOCK * width;
+        float *of_bias = a.of_bias + row / BLOCK * width;
+        float mean = 0, inverse = 1;
+        vec of_mean = all(0), of_scale = all(0);
+        if (a.weight) {
+            mean = a.moments[2 * row];
+            inverse = a.moments[2 * row + 1];
+            for (int64_t j = 0; j < width; j += WIDTH) {
+                vec of_out = load_any(a.grad, at + j, a.low);
+                vec normal = (load_any(a.sum, at + j, a.low) - mean) * inverse;
+                store(of_weight + j, load(of_weight + j) + of_out * normal);
+                store(of_bias + j, load(of_bias + j) + of_out);
+                of_out *= load(a.weight + j);
+                of_mean += of_out;
+                of_scale += of_out * normal;
+            }
+        }
+        const float shift = sum_of(of_mean) / width, stretch = sum_of(of_scale) / width;
+        for (int64_t j = 0; j < width; j += WIDTH) {
+            vec of_sum = load_any(a.grad, at + j, a.low);
+            if (a.weight) {
+                vec normal = (load_any(a.sum, at + j, a.low) - mean) * inverse;
+                of_sum = inverse * (of_sum * load(a.weight + j) - shift - normal * stretch);
+                store_any(a.of_x, at + j, of_sum, a.low);
+            }
+            store_any(a.of_made, at + j, kept(&a.dropout, &drawn, at + j, of_sum), a.low);
+        }
+    }
+}

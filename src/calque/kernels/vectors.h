@@ -1,0 +1,108 @@
+/* As many numbers at a time as a vector register holds, from and to float32 or bf16. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined __AVX512F__
+#define WIDTH 16
+#define COUNT {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#define LOWER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined __AVX2__
+#define WIDTH 8
+#define COUNT {0, 1, 2, 3, 4, 5, 6, 7}
+#define LOWER 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define WIDTH 4
+#define COUNT {0, 1, 2, 3}
+#define LOWER 0, 4, 1, 5
+#define UPPER 2, 6, 3, 7
+#endif
+
+/* Takes numbers of two vectors, by turns: LOWER halves or UPPER halves. */
+#ifdef __clang__
+#define MIXED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MIXED(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
+#endif
+
+#define ROUNDED(n) (((n) + WIDTH - 1) / WIDTH * WIDTH)
+#define INLINE static inline __attribute__((always_inline))
+#define VECTOR(size) __attribute__((vector_size(size * WIDTH), aligned(size), may_alias))
+
+typedef float vec VECTOR(4);
+typedef int32_t ints VECTOR(4);
+typedef uint32_t bits VECTOR(4);
+typedef uint16_t halves VECTOR(2);
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+INLINE void store(float *to, vec x) { *(vec *)to = x; }
+INLINE vec all(float x) { return x - (vec){}; }
+INLINE vec choose(ints mask, vec yes, vec no) {
+    return (vec)((mask & (ints)yes) | (~mask & (ints)no));
+}
+INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
+
+INLINE float sum_of(vec x) {
+    float sums[WIDTH / 2];
+    for (int i = 0; i < WIDTH / 2; i++) sums[i] = x[i] + x[i + WIDTH / 2];
+    for (int half = WIDTH / 4; half; half /= 2)
+        for (int i = 0; i < half; i++) sums[i] += sums[i + half];
+    return sums[0];
+}
+
+/* e^x to within 2 units in the last place; 0 below the smallest normal number. */
+INLINE vec exp_of(vec x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to an integer */
+    vec kept = larger(x, all(-87.3f));
+    vec power = (kept * 1.44269504f + magic) - magic;
+    vec rest = kept - power * 0.693359375f + power * 2.12194440e-4f;
+    vec y = all(1.9875691500e-4f);
+    y = y * rest + 1.3981999507e-3f;
+    y = y * rest + 8.3334519073e-3f;
+    y = y * rest + 4.1665795894e-2f;
+    y = y * rest + 1.6666665459e-1f;
+    y = y * rest + 5.0000001201e-1f;
+    y = y * rest * rest + rest + 1.0f;
+    y = (vec)((ints)y + (__builtin_convertvector(power, ints) << 23));
+    return choose(x < -87.3f, all(0), y);
+}
+
+INLINE vec from_bf16(const uint16_t *from) {
+    return (vec)(__builtin_convertvector(*(const halves *)from, bits) << 16);
+}
+
+INLINE void to_bf16(uint16_t *to, vec x) { /* to the nearest, of two the even one */
+    bits raw = (bits)x;
+    raw += 0x7fff + ((raw >> 16) & 1);
+    *(halves *)to = __builtin_convertvector(raw >> 16, halves);
+}
+
+INLINE vec load_any(const void *from, int64_t at, int low) {
+    return low ? from_bf16((const uint16_t *)from + at) : load((const float *)from + at);
+}
+
+INLINE void store_any(void *to, int64_t at, vec x, int low) {
+    if (low) to_bf16((uint16_t *)to + at, x);
+    else store((float *)to + at, x);
+}
+
+INLINE float load_one(const void *from, int64_t at, int low) {
+    if (!low) return ((const float *)from)[at];
+    uint32_t raw = (uint32_t)((const uint16_t *)from)[at] << 16;
+    float x;
+    memcpy(&x, &raw, sizeof x);
+    return x;
+}
+
+INLINE void store_one(void *to, int64_t at, float x, int low) {
+    if (!low) {
+        ((float *)to)[at] = x;
+        return;
+    }
+    uint32_t raw;
+    memcpy(&raw, &x, sizeof raw);
+    ((uint16_t *)to)[at] = (raw + 0x7fff + ((raw >> 16) & 1)) >> 16;
+}
