@@ -56,7 +56,7 @@ INLINE float sum_of(vec x) {
 /* e^x to within 2 units in the last place; 0 below the smallest normal number. */
 INLINE vec exp_of(vec x) {
     const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to an integer */
-    vec kept = larger(x, all(-87.3f));
+    vec kept = choose(x < -87.3f, all(-87.3f), x); /* which leaves what is no number as it is */
     vec power = (kept * 1.44269504f + magic) - magic;
     vec rest = kept - power * 0.693359375f + power * 2.12194440e-4f;
     vec y = all(1.9875691500e-4f);
