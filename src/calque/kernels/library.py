@@ -92,5 +92,9 @@ def run(kernel: str, arguments: Arguments, number: int) -> None:
     if threads == 1:
         call(*bounds)
         return
-    with ThreadPoolExecutor(threads) as pool:  # ctypes lets other threads run
-        list(pool.map(call, bounds[:-1], bounds[1:]))
+    list(_pool(threads).map(call, bounds[:-1], bounds[1:]))  # ctypes lets other threads run
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)

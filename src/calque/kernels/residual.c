@@ -57,11 +57,11 @@ void add_and_norm_gradient(const around *given, int64_t first, int64_t end) {
     drawn drawn = NOTHING_DRAWN;
     for (int64_t row = first * BLOCK; row < end_of(a, end - 1); row++) {
         const int64_t at = row * width;
-        float *of_weight = a.of_weight + row / BLOCK * width;
-        float *of_bias = a.of_bias + row / BLOCK * width;
         float mean = 0, inverse = 1;
         vec of_mean = all(0), of_scale = all(0);
         if (a.weight) {
+            float *of_weight = a.of_weight + row / BLOCK * width;
+            float *of_bias = a.of_bias + row / BLOCK * width;
             mean = a.moments[2 * row];
             inverse = a.moments[2 * row + 1];
             for (int64_t j = 0; j < width; j += WIDTH) {

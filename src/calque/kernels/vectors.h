@@ -53,7 +53,7 @@ INLINE float sum_of(vec x) {
     return sums[0];
 }
 
-/* e^x to within 2 units in the last place; 0 below the smallest normal number. */
+/* e^x of numbers up to 80, to within 2 units in the last place; 0 below the smallest normal one. */
 INLINE vec exp_of(vec x) {
     const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to an integer */
     vec kept = choose(x < -87.3f, all(-87.3f), x); /* which leaves what is no number as it is */
