@@ -65,7 +65,8 @@ def plain_features(model, source, target):
 
 
 def gradients(features, model):
-    weights = torch.linspace(-1, 1, features.numel()).view_as(features)
+    # Of like size for all features, and in no column about nothing in sum.
+    weights = 0.5 + torch.arange(features.numel()).cos().view_as(features)
     names, parameters = zip(*model.named_parameters(), strict=True)
     grads = torch.autograd.grad((features * weights).sum(), parameters, allow_unused=True)
     return dict(zip(names, grads, strict=True))
@@ -97,19 +98,23 @@ def test_it_is_the_plain_transformer(changes, pairs):
 
 @pytest.mark.parametrize("pairs", ["lengths that differ", "a long source", "a long target"])
 def test_in_bf16_it_is_as_near_to_float32_as_the_plain_path(pairs):
-    model, fast = models({"residual": "pre"})
-    source, target = batch(PAIRS[pairs])
-    exact = plain_features(model, source, target)
-    with torch.autocast("cpu", torch.bfloat16):
-        plain = plain_features(fast, source, target)
-        packed = PackedTransformer(fast).features(source, target)
-    expected = {"features": exact, **gradients(exact, model)}
-    of_plain, of_packed = (
-        apart({"features": x, **gradients(x, fast)}, expected) for x in (plain, packed)
-    )
+    of_plain, of_packed = [], []
+    for seed in range(8):  # the rounding of one model's numbers may be lucky
+        torch.manual_seed(seed)
+        model, fast = models({"residual": "pre"})
+        source, target = batch(PAIRS[pairs])
+        exact = plain_features(model, source, target)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = plain_features(fast, source, target)
+            packed = PackedTransformer(fast).features(source, target)
+        expected = {"features": exact, **gradients(exact, model)}
+        for errors, x in ((of_plain, plain), (of_packed, packed)):
+            errors.append(apart({"features": x, **gradients(x, fast)}, expected))
+    nearness = [mean(e["features"] for e in errors) for errors in (of_packed, of_plain)]
+    assert nearness[0] < 1.2 * nearness[1]
     # Of all: that of a single parameter varies with the way in which few numbers are rounded.
-    assert of_packed["features"] < 1.5 * of_plain["features"] + 0.002
-    assert mean(of_packed.values()) < 1.5 * mean(of_plain.values()) + 0.002
+    nearness = [mean(mean(e.values()) for e in errors) for errors in (of_packed, of_plain)]
+    assert nearness[0] < 1.5 * nearness[1]
 
 
 def test_each_token_is_dropped_out_by_itself():
