@@ -12,6 +12,7 @@ from calque.kernels import library as kernels
 from calque.kernels.attention import Attend
 from calque.kernels.dropout import Dropout
 from calque.kernels.residual import Norm, add_and_norm
+from calque.kernels.vocabulary import ProjectedSoftmax
 from calque.models.build import ModelConfig, build
 from calque.models.fast_training import FastDropout, use_fast_layers
 from calque.models.packed_training import PackedTransformer
@@ -76,7 +77,12 @@ def test_narrower_vectors_find_the_same(processor, cache, monkeypatch, tmp_path)
         attend, out = Attend(starts, starts, 3, causal=True), torch.empty_like(rows)
         found = attend([*rows])
         attend.gradient([*rows], found, [*out])
-        return found, out, dropout(rows), add_and_norm(rows[0], rows[1], dropout, norm)
+        return found, out, dropout(rows), add_and_norm(rows[0], rows[1], dropout, norm), softmax()
+
+    def softmax():
+        weight, of_weight = rows[1, :, :32].bfloat16(), torch.zeros(70, 32)
+        over = ProjectedSoftmax(weight, None, of_weight, None, weight.new_empty(128, 70))
+        return over.add(rows[0, :, :32].bfloat16(), torch.zeros(70)), of_weight
 
     expected = work()
     wrapper = tmp_path / "cc"
@@ -87,7 +93,9 @@ def test_narrower_vectors_find_the_same(processor, cache, monkeypatch, tmp_path)
     found = work()
     assert len(list(cache.iterdir())) == 2
     assert torch.equal(found[2], expected[2])
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found[:-1], expected[:-1])
+    # Where bf16 is rounded to nothing else, the last bit hangs on the order of a sum.
+    torch.testing.assert_close(found[-1], expected[-1], rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])

@@ -1,6 +1,12 @@
 /* Small matrices of float32 numbers that stay in the cache, with rows of whole vectors. */
 
+#include <stdlib.h>
+
 #include "vectors.h"
+
+INLINE float *memory(int64_t numbers) { return aligned_alloc(64, 4 * ROUNDED(numbers)); }
+
+INLINE int64_t least(int64_t i, int64_t j) { return i < j ? i : j; }
 
 /* to[rows, ROUNDED(size)] = factor * from[rows of `stride`, size], with zeros behind. */
 INLINE void load_rows(
@@ -29,7 +35,7 @@ INLINE void store_rows(
 
 /* to[columns, ROUNDED(rows)] = from[rows, columns] turned, with zeros behind; both are rounded.
    Again and again, rows of the upper half of a square fall between those of the lower half. */
-static void turn(float *to, const float *from, int64_t rows, int64_t columns) {
+static inline void turn(float *to, const float *from, int64_t rows, int64_t columns) {
     const int64_t high = ROUNDED(rows);
     for (int64_t i = 0; i < high; i += WIDTH)
         for (int64_t j = 0; j < columns; j += WIDTH) {
@@ -87,7 +93,7 @@ INLINE void tile(
 }
 
 /* c[rows, width] = a[rows, inner] b[inner, width], or that much more; width is rounded. */
-static void product(
+static inline void product(
     float *c, int64_t c_row, matrix a, const float *b, int64_t b_row, int64_t rows, int64_t inner,
     int64_t width, int add
 ) {

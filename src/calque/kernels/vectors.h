@@ -5,6 +5,7 @@
 #include <string.h>
 
 #if defined __AVX512F__
+#include <immintrin.h>
 #define WIDTH 16
 #define COUNT {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 #define LOWER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
@@ -53,11 +54,32 @@ INLINE float sum_of(vec x) {
     return sums[0];
 }
 
-/* e^x of numbers up to 80, to within 2 units in the last place; 0 below the smallest normal one. */
-INLINE vec exp_of(vec x) {
+INLINE vec nearest_integer(vec x) {
+#ifdef __AVX512F__
+    return (vec)_mm512_roundscale_ps((__m512)x, 0);
+#else
     const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to an integer */
-    vec kept = choose(x < -87.3f, all(-87.3f), x); /* which leaves what is no number as it is */
-    vec power = (kept * 1.44269504f + magic) - magic;
+    return (x + magic) - magic;
+#endif
+}
+
+/* y * 2^power where x is no less than least, elsewhere 0. */
+INLINE vec raised(vec y, vec power, vec x, float least) {
+#ifdef __AVX512F__
+    const __mmask16 seen = _mm512_cmp_ps_mask((__m512)x, (__m512)all(least), _CMP_NLT_UQ);
+    return (vec)_mm512_maskz_scalef_ps(seen, (__m512)y, (__m512)power);
+#else
+    const ints exponent = __builtin_convertvector(power, ints) << 23;
+    return choose(x < least, all(0), (vec)((ints)y + exponent));
+#endif
+}
+
+/* e^x to within 2 units in the last place; 0 where that is below the smallest normal number, and
+   e^88.7 where x is greater, which is almost the largest one. What is no number stays none. */
+INLINE vec exp_of(vec x) {
+    const float least = -87.3f, most = 88.7f;
+    vec kept = choose(x > most, all(most), x);
+    vec power = nearest_integer(kept * 1.44269504f);
     vec rest = kept - power * 0.693359375f + power * 2.12194440e-4f;
     vec y = all(1.9875691500e-4f);
     y = y * rest + 1.3981999507e-3f;
@@ -66,19 +88,23 @@ INLINE vec exp_of(vec x) {
     y = y * rest + 1.6666665459e-1f;
     y = y * rest + 5.0000001201e-1f;
     y = y * rest * rest + rest + 1.0f;
-    y = (vec)((ints)y + (__builtin_convertvector(power, ints) << 23));
-    return choose(x < -87.3f, all(0), y);
+    return raised(y, power, x, least);
 }
 
 INLINE vec from_bf16(const uint16_t *from) {
     return (vec)(__builtin_convertvector(*(const halves *)from, bits) << 16);
 }
 
-INLINE void to_bf16(uint16_t *to, vec x) { /* to the nearest, of two the even one */
-    bits raw = (bits)x;
-    raw += 0x7fff + ((raw >> 16) & 1);
-    *(halves *)to = __builtin_convertvector(raw >> 16, halves);
+INLINE halves bf16_of(vec x) { /* to the nearest, of two the even one */
+#ifdef __AVX512BF16__
+    return (halves)_mm512_cvtneps_pbh((__m512)x);
+#else
+    const bits raw = (bits)x;
+    return __builtin_convertvector((raw + 0x7fff + ((raw >> 16) & 1)) >> 16, halves);
+#endif
 }
+
+INLINE void to_bf16(uint16_t *to, vec x) { *(halves *)to = bf16_of(x); }
 
 INLINE vec load_any(const void *from, int64_t at, int low) {
     return low ? from_bf16((const uint16_t *)from + at) : load((const float *)from + at);

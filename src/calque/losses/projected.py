@@ -2,7 +2,8 @@
 
 Logits for all tokens at once are the largest tensors of training; they are written, read and
 written again by each step of the plain path. Here a block of tokens is projected, its loss and
-gradient are taken while it is in the processor's cache, and the logits are forgotten.
+gradient are taken while it is in the processor's cache, and the logits are forgotten. Where there
+is a kernel for it, no logit is written at all.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from calque.kernels.vocabulary import ProjectedSoftmax
 from calque.losses.cross_entropy import Loss
 
 BLOCK = 512  # tokens; with 8,000 words a block of bf16 is 8 MB
@@ -49,9 +51,11 @@ class _ProjectedLoss(torch.autograd.Function):
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):  # from here on, low precision where we say so
             sums = _Sums(features.float(), weight, bias, labels, low or weight.dtype, r_drop > 0)
+            sums.begin(smoothing)
             for rows in _blocks(len(labels), pairs=r_drop > 0):
-                sums.add(rows, r_drop)
-            total = sums.with_labels(smoothing) + r_drop * sums.divergence
+                if not sums.add_by_kernel(rows):
+                    sums.add(rows, r_drop)
+            total = sums.smoothed(smoothing) + r_drop * sums.divergence
         gradients = sums.features_grad.to(features.dtype), sums.weight_grad, sums.bias_grad
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(sums.cross_entropy)
@@ -59,7 +63,8 @@ class _ProjectedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        gradients = (None if grad is None else grad * total for grad in ctx.saved_tensors)
+        # In their own place: PyTorch refuses a second time.
+        gradients = (None if grad is None else grad.mul_(total) for grad in ctx.saved_tensors)
         return *gradients, None, None, None
 
 
@@ -73,21 +78,59 @@ class _Sums:
         bias: Tensor | None,
         labels: Tensor,
         products: torch.dtype,
-        keep_logits: bool,
+        r_drop: bool,
     ) -> None:
         self.features, self.weight, self.bias, self.labels = features, weight, bias, labels
         self.features_low, self.weight_low = features.to(products), weight.to(products)
-        self.features_grad = torch.empty_like(features)
-        self.weight_grad = torch.zeros_like(weight)
-        self.bias_grad = None if bias is None else torch.zeros_like(bias)
+        self.features_grad, self.weight_grad = torch.empty_like(features), torch.empty_like(weight)
+        self.bias_grad = None if bias is None else torch.empty_like(bias)
         self.normalisers = features.new_empty(len(labels))
         # Written again by every block: fresh memory costs more than what is done with it.
         self.logits = self.weight_low.new_empty(BLOCK, len(weight))
-        self.probs = torch.empty_like(self.logits) if keep_logits else self.logits
+        self.probs = torch.empty_like(self.logits) if r_drop else self.logits
+        self.softmax = None
+        if not r_drop and ProjectedSoftmax.can_take(weight, products):
+            gradients = self.weight_grad, self.bias_grad
+            self.softmax = ProjectedSoftmax(self.weight_low, bias, *gradients, self.logits)
         self.divergence, self.cross_entropy = features.new_zeros(2).unbind()
 
+    def begin(self, smoothing: float) -> None:
+        """What the labels add to the gradients."""
+        # A label takes from its own word, and smoothing the same from every word: no pass over
+        # the logits is needed for either.
+        even, words = smoothing / len(self.weight), self.labels
+        self.features_grad[:] = (smoothing - 1) * self.weight[words] - even * self.weight.sum(dim=0)
+        self.weight_grad[:] = -even * self.features.sum(dim=0)
+        self.weight_grad.index_add_(0, words, self.features, alpha=smoothing - 1)
+        if self.bias_grad is not None:
+            self.bias_grad[:] = (smoothing - 1) * words.bincount(minlength=len(self.weight))
+            self.bias_grad -= even * len(words)
+
+    def smoothed(self, smoothing: float) -> Tensor:
+        """The loss, once all blocks are in."""
+        even = self.normalisers.sum() - self.features.sum(dim=0) @ self.weight.mean(dim=0)
+        if self.bias is not None:
+            even = even - len(self.labels) * self.bias.mean()
+        return (1 - smoothing) * self.cross_entropy + smoothing * even
+
+    def add_by_kernel(self, rows: Tensor | slice) -> bool:
+        """As `add`, in fewer passes over memory; whether that could be done."""
+        if self.softmax is None:
+            return False
+        labels, features = self.labels[rows], self.features_low[rows]
+        right = (features.float() * self.weight_low[labels].float()).sum(dim=1)
+        if self.bias is not None:
+            right += self.bias[labels]
+        found = self.softmax.add(features, right)
+        if found is None:
+            return False
+        self.normalisers[rows], features_grad = found
+        self.features_grad[rows] += features_grad
+        self.cross_entropy += (self.normalisers[rows] - right).sum()
+        return True
+
     def add(self, rows: Tensor | slice, r_drop: float) -> None:
-        """A block's softmax, in both gradients; what the labels add comes at the end."""
+        """A block's softmax, in both gradients."""
         labels = self.labels[rows, None]
         block, tokens = _rounded(self.features_low[rows]), len(labels)
         logits = torch.mm(block, self.weight_low.T, out=self.logits[: len(block)])
@@ -102,7 +145,7 @@ class _Sums:
             self.divergence += divergence
             probs[:tokens].add_(divergence_grad, alpha=r_drop)
         self.cross_entropy += (normaliser - right.squeeze(1).float()).sum()
-        self.features_grad[rows] = (probs @ self.weight_low)[:tokens].float()
+        self.features_grad[rows] += (probs @ self.weight_low)[:tokens]
         self.weight_grad += probs.T @ block
         if self.bias_grad is not None:
             self.bias_grad += probs.sum(dim=0, dtype=torch.float32)
@@ -118,21 +161,6 @@ class _Sums:
                 logits += self.bias
             normaliser[vanished] = logits.logsumexp(dim=-1)
         return normaliser
-
-    def with_labels(self, smoothing: float) -> Tensor:
-        """The smoothed loss, once all blocks are in."""
-        # A label takes from its own word, and smoothing the same from every word: no pass over
-        # the logits is needed for either.
-        mean_word = self.weight.mean(dim=0)
-        self.features_grad -= (1 - smoothing) * self.weight[self.labels] + smoothing * mean_word
-        self.weight_grad.index_add_(0, self.labels, self.features, alpha=smoothing - 1)
-        self.weight_grad -= smoothing / len(self.weight) * self.features.sum(dim=0)
-        even = (self.normalisers - self.features @ mean_word).sum()
-        if self.bias is not None and self.bias_grad is not None:
-            even = even - len(self.labels) * self.bias.mean()
-            words = self.labels.bincount(minlength=len(self.bias))
-            self.bias_grad -= (1 - smoothing) * words + smoothing / len(self.bias) * words.sum()
-        return (1 - smoothing) * self.cross_entropy + smoothing * even
 
 
 def _divergence(logits: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
