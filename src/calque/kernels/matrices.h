@@ -1,5 +1,7 @@
 /* Small matrices of float32 numbers that stay in the cache, with rows of whole vectors. */
 
+#pragma once
+
 #include <stdlib.h>
 
 #include "vectors.h"
@@ -97,19 +99,26 @@ static inline void product(
     float *c, int64_t c_row, matrix a, const float *b, int64_t b_row, int64_t rows, int64_t inner,
     int64_t width, int add
 ) {
-    for (int64_t i = 0; i < rows;) {
-        const int64_t left = rows - i;
-        const int64_t height = left >= TALL ? TALL : left >= TALL / 2 ? TALL / 2 : 1;
+    for (int64_t i = 0, height; i < rows; i += height) {
+        const int64_t tiles = (rows - i + TALL - 1) / TALL;
+        height = (rows - i + tiles - 1) / tiles; /* all about as high: a low one is slow */
         const matrix part = {a.at + i * a.row, a.row, a.column};
         for (int64_t j = 0; j < width;) {
             float *to = c + i * c_row + j;
-            int64_t vectors = width - j >= 2 * WIDTH ? 2 : 1;
-#define TILE(h, v) \
-    if (height == h && vectors == v) tile(to, c_row, part, b + j, b_row, inner, add, h, v);
-            TILE(TALL, 2) TILE(TALL, 1) TILE(TALL / 2, 2) TILE(TALL / 2, 1) TILE(1, 2) TILE(1, 1)
+            const int vectors = width - j >= 2 * WIDTH ? 2 : 1;
+#define TILE(h) \
+    case h: \
+        if (vectors == 2) tile(to, c_row, part, b + j, b_row, inner, add, h, 2); \
+        else tile(to, c_row, part, b + j, b_row, inner, add, h, 1); \
+        break;
+            switch (height) {
+                TILE(1) TILE(2) TILE(3) TILE(4)
+#if WIDTH == 16
+                TILE(5) TILE(6) TILE(7) TILE(8)
+#endif
+            }
 #undef TILE
             j += vectors * WIDTH;
         }
-        i += height;
     }
 }

@@ -2,6 +2,8 @@
 
    A word holds two numbers that follow each other in the sum over which a product runs. */
 
+#pragma once
+
 #include "matrices.h"
 
 /* sum + the lower numbers of a times those of b + the upper ones of a times those of b. */
@@ -16,7 +18,7 @@ INLINE vec dot(vec sum, bits a, bits b) {
 
 /* Of each number of `lower` and the one of `upper` at its place. */
 INLINE bits paired(halves lower, halves upper) {
-    return __builtin_convertvector(lower, bits) | __builtin_convertvector(upper, bits) << 16;
+    return widened(lower) | widened(upper) << 16;
 }
 
 INLINE halves load_halves(const uint16_t *from) { return *(const halves *)from; }

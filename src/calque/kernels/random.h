@@ -2,6 +2,8 @@
 
    Threefry 4x32 (doi:10.1145/2063384.2063405, §4.2), for GROUP counters at a time. */
 
+#pragma once
+
 #include "vectors.h"
 
 #define GROUP 16  /* a multiple of any vector's width */
@@ -51,7 +53,7 @@ typedef struct {
 
 /* The words of the last group of numbers: each has half of one. */
 typedef struct {
-    int64_t number;
+    uint64_t number;
     uint32_t words[4 * GROUP];
 } drawn;
 
@@ -59,12 +61,12 @@ typedef struct {
 #define NOTHING_DRAWN {.number = -1}
 
 /* What is left of the vector of numbers from number `at` on, a multiple of WIDTH. */
-INLINE vec kept(const dropout *d, drawn *last, int64_t at, vec x) {
+INLINE vec kept(const dropout *d, drawn *last, uint64_t at, vec x) {
     if (!d->dropped) return x;
     if (at / NUMBERS != last->number)
         threefry(last->words, d->key, last->number = at / NUMBERS);
-    const int64_t place = at % NUMBERS / GROUP;
+    const uint32_t place = at % NUMBERS / GROUP;
     const bits word = *(const bits *)(last->words + place / 2 * GROUP + at % GROUP);
-    const ints random = (ints)((word >> (uint32_t)(place % 2 * 16)) & 0xffff);
+    const ints random = (ints)((word >> place % 2 * 16) & 0xffff);
     return choose(random >= d->dropped, d->scale * x, all(0));
 }

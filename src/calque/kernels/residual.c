@@ -1,7 +1,9 @@
 /* Around a sub-layer: dropout, the residual connection and layer norm, in one pass over rows. */
 
+#include "matrices.h"
 #include "random.h"
 
+#define SIDE_BY_SIDE 8 /* rows, none of which waits for what another comes to */
 #define BLOCK 256 /* rows, each of which has sums of its own: none depends on who does the work */
 
 typedef struct {
@@ -23,32 +25,43 @@ INLINE int64_t end_of(const around a, int64_t block) {
 
 void add_and_norm(const around *given, int64_t first, int64_t end) {
     const around a = *given; /* that no store to memory can change */
-    const int64_t width = a.width;
+    const int64_t width = a.width, last = end_of(a, end - 1);
+    float *lines = memory(SIDE_BY_SIDE * width), means[SIDE_BY_SIDE], inverses[SIDE_BY_SIDE];
     drawn drawn = NOTHING_DRAWN;
-    for (int64_t row = first * BLOCK; row < end_of(a, end - 1); row++) {
-        const int64_t at = row * width;
-        vec total = all(0);
-        for (int64_t j = 0; j < width; j += WIDTH) {
-            vec y = load_any(a.x, at + j, a.low);
-            y += kept(&a.dropout, &drawn, at + j, load_any(a.made, at + j, a.low));
-            store_any(a.sum, at + j, y, a.low);
-            total += y;
+    for (int64_t row = first * BLOCK; row < last; row += SIDE_BY_SIDE) {
+        const int64_t rows = least(SIDE_BY_SIDE, last - row);
+        for (int64_t i = 0; i < rows; i++) {
+            vec total = all(0);
+            for (int64_t j = 0; j < width; j += WIDTH) {
+                const int64_t at = (row + i) * width + j;
+                vec y = load_any(a.x, at, a.low);
+                y += kept(&a.dropout, &drawn, at, load_any(a.made, at, a.low));
+                store_any(a.sum, at, y, a.low);
+                store(lines + i * width + j, y);
+                total += y;
+            }
+            means[i] = sum_of(total) / width;
         }
         if (!a.weight) continue;
-        const float mean = sum_of(total) / width;
-        vec squares = all(0);
-        for (int64_t j = 0; j < width; j += WIDTH) {
-            vec y = load_any(a.sum, at + j, a.low) - mean;
-            squares += y * y;
+        for (int64_t i = 0; i < rows; i++) {
+            vec squares = all(0);
+            for (int64_t j = 0; j < width; j += WIDTH) {
+                vec y = load(lines + i * width + j) - means[i];
+                squares += y * y;
+            }
+            inverses[i] = 1 / sqrtf(sum_of(squares) / width + a.epsilon);
         }
-        const float inverse = 1 / sqrtf(sum_of(squares) / width + a.epsilon);
-        for (int64_t j = 0; j < width; j += WIDTH) {
-            vec y = (load_any(a.sum, at + j, a.low) - mean) * inverse;
-            store_any(a.out, at + j, y * load(a.weight + j) + load(a.bias + j), a.low);
+        for (int64_t i = 0; i < rows; i++) {
+            for (int64_t j = 0; j < width; j += WIDTH) {
+                vec y = (load(lines + i * width + j) - means[i]) * inverses[i];
+                y = y * load(a.weight + j) + load(a.bias + j);
+                store_any(a.out, (row + i) * width + j, y, a.low);
+            }
+            a.moments[2 * (row + i)] = means[i];
+            a.moments[2 * (row + i) + 1] = inverses[i];
         }
-        a.moments[2 * row] = mean;
-        a.moments[2 * row + 1] = inverse;
     }
+    free(lines);
 }
 
 void add_and_norm_gradient(const around *given, int64_t first, int64_t end) {

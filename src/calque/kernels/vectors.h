@@ -1,5 +1,7 @@
 /* As many numbers at a time as a vector register holds, from and to float32 or bf16. */
 
+#pragma once
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -91,9 +93,15 @@ INLINE vec exp_of(vec x) {
     return raised(y, power, x, least);
 }
 
-INLINE vec from_bf16(const uint16_t *from) {
-    return (vec)(__builtin_convertvector(*(const halves *)from, bits) << 16);
+INLINE bits widened(halves x) {
+#ifdef __AVX512F__
+    return (bits)_mm512_cvtepu16_epi32((__m256i)x);
+#else
+    return __builtin_convertvector(x, bits);
+#endif
 }
+
+INLINE vec from_bf16(const uint16_t *from) { return (vec)(widened(*(const halves *)from) << 16); }
 
 INLINE halves bf16_of(vec x) { /* to the nearest, of two the even one */
 #ifdef __AVX512BF16__
