@@ -11,7 +11,7 @@ from calque.kernels.library import Arguments, library, run
 
 TOKENS, PART, SIDE = 64, 256, 16
 """Rows, words and columns that are worked on at a time, as in vocabulary.c."""
-MULTIPLE, WIDEST = 32, 512
+MULTIPLE, WIDEST = 32, 256
 """Columns: of any vectors, and beyond which oneDNN's products are as fast."""
 MOST = 80.0
 """What the logarithm of a sum may be: beyond it a logit may have been cut off."""
