@@ -19,8 +19,9 @@ from calque.decoding.hypothesis import Hypothesis
 from calque.decoding.parsed import Parsed
 from calque.models.build import Model, attention_for
 from calque.models.fast_decoding import FastTransformer
+from calque.models.kernel_decoding import KernelTransformer
 from calque.models.parts.structural_positions import needs_trees
-from calque.models.precision import products, uses_bf16
+from calque.models.precision import has_tiles, products, uses_bf16
 from calque.text.batching import pad_trees
 from calque.text.parsers import Parser
 from calque.text.tokenizers.pair import Tokenizers
@@ -61,12 +62,10 @@ class Translator:
         self.tokenizers = tokenizers
         self.decoding = decoding
         self.search = choose("decoding.search", decoding.search, SEARCHES)
-        device = next(model.parameters()).device
-        self._bf16 = device.type == "cpu" and uses_bf16(decoding.precision, device)
         self.parser = Parser(parser) if parser and needs_trees(model) else None
         """Makes the trees of lines that come without."""
         self._needs_trees = needs_trees(model)
-        self._searched = FastTransformer(model) if FastTransformer.can_take(model) else model
+        self._searched, self._bf16 = _fastest(model, decoding.precision)
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
@@ -156,6 +155,17 @@ class Translator:
     def _translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         texts = self.tokenizers.target.decode([h.tokens for h in hypotheses])
         return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
+
+
+def _fastest(model: Model, precision: str) -> tuple[Any, bool]:
+    """The model by the fastest path that takes it, and whether its products are of bf16."""
+    device = next(model.parameters()).device
+    bf16 = device.type == "cpu" and uses_bf16(precision, device)
+    # Of bf16 only tiles are worth more than to be spared the many small operations.
+    free = precision == "auto" and not has_tiles()
+    if (free or not bf16) and KernelTransformer.can_take(model):
+        return KernelTransformer(model), False
+    return FastTransformer(model) if FastTransformer.can_take(model) else model, bf16
 
 
 def _plan(lines: Sequence[str], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:

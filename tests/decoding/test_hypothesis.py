@@ -10,6 +10,7 @@ from calque.decoding import SEARCHES, hypothesis
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import GROUP, SMALL, length_penalties, stay
 from calque.models.fast_decoding import FastTransformer
+from calque.models.kernel_decoding import KernelTransformer
 
 EOS, B = 3, 5
 
@@ -73,10 +74,13 @@ def test_who_stays_changes_no_result(search, model, many_sources, monkeypatch):
 
 
 @every_search
-def test_on_the_fast_path_it_finds_the_same(search, transformer, many_sources):
+@pytest.mark.parametrize("kind", [FastTransformer, KernelTransformer])
+def test_on_the_fast_path_it_finds_the_same(search, kind, transformer, many_sources):
+    if not kind.can_take(transformer):
+        pytest.skip("no C compiler")
     config = DecodingConfig(beam_size=4, max_length=25)
     plain, quick = (
-        search(model, many_sources, config) for model in (transformer, FastTransformer(transformer))
+        search(model, many_sources, config) for model in (transformer, kind(transformer))
     )
     assert len({len(found[0].tokens) for found in quick}) > 1
     for expected, found in zip(plain, quick, strict=True):

@@ -69,6 +69,8 @@ def stay(waiting: Bool[Tensor, " sentences"]) -> Int[Tensor, " staying"]:
     and as a processor makes its fast kernels anew for each new number of rows.
     """
     number = int(waiting.sum())
+    if number == len(waiting):
+        return torch.arange(number, device=waiting.device)
     number = min(-(-number // GROUP) * GROUP, len(waiting)) if number > SMALL else number
     return waiting.float().topk(number).indices.sort().values
 

@@ -5,8 +5,6 @@
    weights stand as [key, query]: a softmax then goes down a column, a vector of queries at a time.
    None are kept for the gradient, which finds them again (arXiv:2205.14135, §3.1). */
 
-#include <stdlib.h>
-
 #include "matrices.h"
 
 #define BLOCK 32 /* queries at a time, whose weights stay in the cache */
@@ -46,10 +44,6 @@ static int64_t most_keys(const attention *a, int64_t first, int64_t end) {
     }
     return most;
 }
-
-static float *memory(int64_t numbers) { return aligned_alloc(64, 4 * ROUNDED(numbers)); }
-
-INLINE int64_t least(int64_t i, int64_t j) { return i < j ? i : j; }
 
 /* Of scores[keys, width] to weights; with `causal`, query `from` + n sees the keys up to its own. */
 static void softmax(float *scores, int64_t keys, int64_t width, int64_t from, int causal) {

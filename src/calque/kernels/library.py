@@ -20,7 +20,7 @@ from calque.writing import cache_folder
 FOLDER = files("calque.kernels")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC"]
 KNOWN = torch.float32, torch.bfloat16, torch.int64
-SOURCES = ["attention.c", "dropout.c", "residual.c"]
+SOURCES = ["attention.c", "dropout.c", "layers.c", "residual.c"]
 
 
 @cache

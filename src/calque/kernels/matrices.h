@@ -1,6 +1,14 @@
 /* Small matrices of float32 numbers that stay in the cache, with rows of whole vectors. */
 
+#pragma once
+
+#include <stdlib.h>
+
 #include "vectors.h"
+
+INLINE int64_t least(int64_t i, int64_t j) { return i < j ? i : j; }
+
+INLINE float *memory(int64_t numbers) { return aligned_alloc(64, (4 * numbers + 63) / 64 * 64); }
 
 /* to[rows, ROUNDED(size)] = factor * from[rows of `stride`, size], with zeros behind. */
 INLINE void load_rows(
@@ -29,7 +37,7 @@ INLINE void store_rows(
 
 /* to[columns, ROUNDED(rows)] = from[rows, columns] turned, with zeros behind; both are rounded.
    Again and again, rows of the upper half of a square fall between those of the lower half. */
-static void turn(float *to, const float *from, int64_t rows, int64_t columns) {
+static inline void turn(float *to, const float *from, int64_t rows, int64_t columns) {
     const int64_t high = ROUNDED(rows);
     for (int64_t i = 0; i < high; i += WIDTH)
         for (int64_t j = 0; j < columns; j += WIDTH) {
@@ -52,7 +60,12 @@ static void turn(float *to, const float *from, int64_t rows, int64_t columns) {
         }
 }
 
-#define TALL (WIDTH == 16 ? 8 : 4) /* rows of a tile: its sums are to stay in registers */
+/* Rows of a tile: its sums are to stay in registers. */
+#if WIDTH == 16
+#define TALL 8
+#else
+#define TALL 4
+#endif
 
 /* A matrix in memory: number (i, j) stands at i * row + j * column. */
 typedef struct {
@@ -87,20 +100,24 @@ INLINE void tile(
 }
 
 /* c[rows, width] = a[rows, inner] b[inner, width], or that much more; width is rounded. */
-static void product(
+static inline void product(
     float *c, int64_t c_row, matrix a, const float *b, int64_t b_row, int64_t rows, int64_t inner,
     int64_t width, int add
 ) {
     for (int64_t i = 0; i < rows;) {
-        const int64_t left = rows - i;
-        const int64_t height = left >= TALL ? TALL : left >= TALL / 2 ? TALL / 2 : 1;
+        const int64_t height = rows - i < TALL ? rows - i : TALL;
         const matrix part = {a.at + i * a.row, a.row, a.column};
         for (int64_t j = 0; j < width;) {
             float *to = c + i * c_row + j;
             int64_t vectors = width - j >= 2 * WIDTH ? 2 : 1;
 #define TILE(h, v) \
     if (height == h && vectors == v) tile(to, c_row, part, b + j, b_row, inner, add, h, v);
-            TILE(TALL, 2) TILE(TALL, 1) TILE(TALL / 2, 2) TILE(TALL / 2, 1) TILE(1, 2) TILE(1, 1)
+#define TILES(h) TILE(h, 2) TILE(h, 1)
+#if TALL == 8
+            TILES(8) TILES(7) TILES(6) TILES(5)
+#endif
+            TILES(4) TILES(3) TILES(2) TILES(1)
+#undef TILES
 #undef TILE
             j += vectors * WIDTH;
         }
