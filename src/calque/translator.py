@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,6 @@ class Translator:
         self.parser = Parser(parser) if parser and needs_trees(model) else None
         """Makes the trees of lines that come without."""
         self._needs_trees = needs_trees(model)
-        self._searched, self._bf16 = _fastest(model, decoding.precision)
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
@@ -108,10 +108,11 @@ class Translator:
         lines = self.parsed(lines)
         ids = self.tokenizers.source.encode(lines)
         found: list[list[Translation]] = [[EMPTY] for _ in lines]
+        fastest, bf16 = self._fastest
         for rows in _plan(lines, ids):
-            with products("bf16" if self._bf16 else "ieee"):
+            with products("bf16" if bf16 else "ieee"):
                 source = self._source([ids[row] for row in rows])
-                searched = self.with_trees(self._searched, [lines[row] for row in rows])
+                searched = self.with_trees(fastest, [lines[row] for row in rows])
                 hypotheses = self.search(searched, source, self.decoding)
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)
@@ -146,6 +147,18 @@ class Translator:
         for window in windows(lines):
             yield from self.n_best(window)
 
+    @cached_property
+    def _fastest(self) -> tuple[Any, bool]:
+        """The model by the fastest path that takes it, and whether its products are of bf16."""
+        model, precision = self.model, self.decoding.precision
+        device = next(model.parameters()).device
+        bf16 = device.type == "cpu" and uses_bf16(precision, device)
+        # Of bf16 only tiles are worth more than to be spared the many small operations.
+        free = precision == "auto" and not has_tiles()
+        if (free or not bf16) and KernelTransformer.can_take(model):
+            return KernelTransformer(model), False
+        return FastTransformer(model) if FastTransformer.can_take(model) else model, bf16
+
     def _source(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "batch source"]:
         config = self.model.config
         rows = [torch.tensor([*row, config.eos_id]) for row in ids]
@@ -155,17 +168,6 @@ class Translator:
     def _translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         texts = self.tokenizers.target.decode([h.tokens for h in hypotheses])
         return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
-
-
-def _fastest(model: Model, precision: str) -> tuple[Any, bool]:
-    """The model by the fastest path that takes it, and whether its products are of bf16."""
-    device = next(model.parameters()).device
-    bf16 = device.type == "cpu" and uses_bf16(precision, device)
-    # Of bf16 only tiles are worth more than to be spared the many small operations.
-    free = precision == "auto" and not has_tiles()
-    if (free or not bf16) and KernelTransformer.can_take(model):
-        return KernelTransformer(model), False
-    return FastTransformer(model) if FastTransformer.can_take(model) else model, bf16
 
 
 def _plan(lines: Sequence[str], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -185,10 +185,10 @@ def test_looking_leaves_the_translator_as_it_was(translator: Translator) -> None
         return sum(len(module._forward_hooks) for module in model.modules())
 
     before = translator.translate(LINES)
-    searched = translator._searched
+    searched = translator._fastest
     look(translator, LINES[0])
     assert translator.translate(LINES) == before
-    assert translator._searched is searched
+    assert translator._fastest is searched
     assert hooks(translator.model) == 0
 
 

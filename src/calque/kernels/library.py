@@ -79,7 +79,7 @@ class Arguments(ctypes.Structure):
 
 
 def _address(x: Tensor) -> int:
-    if x.device.type != "cpu" or x.dtype not in KNOWN:
+    if not x.is_cpu or x.dtype not in KNOWN:
         raise TypeError(f"no kernel reads {x.dtype} on {x.device}")
     return x.data_ptr()
 
