@@ -108,11 +108,10 @@ class Translator:
         lines = self.parsed(lines)
         ids = self.tokenizers.source.encode(lines)
         found: list[list[Translation]] = [[EMPTY] for _ in lines]
-        fastest, bf16 = self._fastest
         for rows in _plan(lines, ids):
-            with products("bf16" if bf16 else "ieee"):
+            with products("bf16" if self._bf16 else "ieee"):
                 source = self._source([ids[row] for row in rows])
-                searched = self.with_trees(fastest, [lines[row] for row in rows])
+                searched = self.with_trees(self._searched, [lines[row] for row in rows])
                 hypotheses = self.search(searched, source, self.decoding)
             for row, of_row in zip(rows, hypotheses, strict=True):
                 found[row] = self._translations(of_row)
@@ -148,16 +147,21 @@ class Translator:
             yield from self.n_best(window)
 
     @cached_property
-    def _fastest(self) -> tuple[Any, bool]:
-        """The model by the fastest path that takes it, and whether its products are of bf16."""
-        model, precision = self.model, self.decoding.precision
-        device = next(model.parameters()).device
-        bf16 = device.type == "cpu" and uses_bf16(precision, device)
+    def _bf16(self) -> bool:
+        """Whether products are of bf16."""
+        device = next(self.model.parameters()).device
+        if device.type != "cpu" or not uses_bf16(self.decoding.precision, device):
+            return False
         # Of bf16 only tiles are worth more than to be spared the many small operations.
-        free = precision == "auto" and not has_tiles()
-        if (free or not bf16) and KernelTransformer.can_take(model):
-            return KernelTransformer(model), False
-        return FastTransformer(model) if FastTransformer.can_take(model) else model, bf16
+        free = self.decoding.precision == "auto" and not has_tiles()
+        return not (free and KernelTransformer.can_take(self.model))
+
+    @cached_property
+    def _searched(self) -> Any:
+        """The model, by the fastest path that takes it."""
+        if not self._bf16 and KernelTransformer.can_take(self.model):
+            return KernelTransformer(self.model)
+        return FastTransformer(self.model) if FastTransformer.can_take(self.model) else self.model
 
     def _source(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "batch source"]:
         config = self.model.config
