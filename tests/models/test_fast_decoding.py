@@ -1,5 +1,6 @@
 """The fast paths of decoding give the plain one's logits, whatever a search does with the rows."""
 
+import math
 import pickle
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from calque.decoding import SEARCHES
 from calque.decoding.beam import beam_search
 from calque.decoding.config import DecodingConfig
 from calque.kernels.library import library
@@ -245,3 +247,17 @@ def test_another_process_has_it_too():
 def test_what_is_not_on_a_cpu_in_float32_is_for_others():
     assert not KernelTransformer.can_take(make({}).double())
     assert not KernelTransformer.can_take(make({}).to("meta"))
+
+
+@every_kind
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_what_is_no_number_is_not_hidden(kind, search):
+    model = make({})
+    with torch.no_grad():
+        model.decoder[0].feed_forward[0].weight[3, 5] = torch.nan
+    source, config = some_sources(model), DecodingConfig(beam_size=3, max_length=6)
+    for plain, found in zip(
+        search(model, source, config), search(kind(model), source, config), strict=True
+    ):
+        assert len(found) == len(plain)
+        assert all(math.isnan(one.score) for one in found)

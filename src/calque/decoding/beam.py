@@ -30,16 +30,11 @@ class Beam:
     def select(self, sentences: Int[Tensor, " kept"] | Bool[Tensor, " sentences"]) -> "Beam":
         return Beam(self.tokens[sentences], self.log_probs[sentences], self.scores[sentences])
 
-    def take(self, order: Int[Tensor, "sentences taken"]) -> "Beam":
-        """Of each sentence the targets in `order`."""
-        whole = order[..., None].expand(-1, -1, self.tokens.size(2))
-        tokens, log_probs = self.tokens.gather(1, whole), self.log_probs.gather(1, whole)
-        return Beam(tokens, log_probs, self.scores.gather(1, order))
-
     def best(self, size: int) -> tuple["Beam", Int[Tensor, "sentences best"]]:
         """The `size` best, or all if they are fewer, and where they stood."""
-        order = self.scores.topk(min(size, self.scores.size(1))).indices
-        return self.take(order), order
+        scores, order = self.scores.topk(min(size, self.scores.size(1)))
+        whole = order[..., None].expand(-1, -1, self.tokens.size(2))
+        return Beam(self.tokens.gather(1, whole), self.log_probs.gather(1, whole), scores), order
 
 
 @torch.inference_mode()

@@ -36,13 +36,16 @@ static void find_logits(
         for (int64_t j = p->vocab; j < p->made; j++) logits[i * p->made + j] = -INFINITY;
 }
 
+/* As PyTorch orders them: what is no number comes last, so that it is not hidden. */
+INLINE int less(float a, float b) { return a < b || (a == a && b != b); }
+
 /* Puts a candidate in the place of the worst, which stands first: no parent is better than its
    children, which stand at twice its place and 1 or 2. */
 static void replace_worst(candidate *heap, int64_t size, candidate new) {
     int64_t at = 0;
     for (int64_t child = 1; child < size; child = 2 * at + 1) {
-        if (child + 1 < size && heap[child + 1].total < heap[child].total) child++;
-        if (heap[child].total >= new.total) break;
+        if (child + 1 < size && less(heap[child + 1].total, heap[child].total)) child++;
+        if (!less(heap[child].total, new.total)) break;
         heap[at] = heap[child];
         at = child;
     }
@@ -67,7 +70,7 @@ static float find_maxima(const float *logits, int64_t made, float *maxima, float
 
 /* The continuations of one hypothesis that are better than the worst of the heap. */
 static void continue_row(
-    const predicting *p, candidate *heap, float *logits, float score, int32_t parent, int must_end,
+    const predicting *p, candidate *heap, const float *logits, float score, int32_t parent, int must_end,
     float *maxima
 ) {
     float rest;
@@ -75,18 +78,18 @@ static void continue_row(
     if (must_end) {
         const float log_prob = logits[p->eos] - top - rest;
         const candidate one = {score + log_prob, log_prob, parent, p->eos};
-        if (one.total > heap->total) replace_worst(heap, p->size, one);
+        if (less(heap->total, one.total)) replace_worst(heap, p->size, one);
         return;
     }
-    logits[p->pad] = logits[p->bos] = -INFINITY;
     for (int64_t j = 0; j < p->made; j += GROUP * WIDTH, maxima += WIDTH)
         for (int64_t lane = 0; lane < WIDTH; lane++) {
-            if (!(score + (maxima[lane] - top - rest) > heap->total)) continue;
-            const int64_t end = least(p->made, j + GROUP * WIDTH);
+            if (!less(heap->total, score + (maxima[lane] - top - rest))) continue;
+            const int64_t end = least(p->vocab, j + GROUP * WIDTH);
             for (int64_t token = j + lane; token < end; token += WIDTH) {
                 const float log_prob = logits[token] - top - rest;
                 const candidate one = {score + log_prob, log_prob, parent, token};
-                if (one.total > heap->total) replace_worst(heap, p->size, one);
+                const int follows = token != p->pad && token != p->bos;
+                if (follows && less(heap->total, one.total)) replace_worst(heap, p->size, one);
             }
         }
 }
@@ -94,7 +97,7 @@ static void continue_row(
 /* The best continuations of all hypotheses of a source, from their logits; -inf where there are no
    more. */
 static void continue_source(
-    const predicting *p, int64_t source, float *logits, const float *scores, int64_t width,
+    const predicting *p, int64_t source, const float *logits, const float *scores, int64_t width,
     float *maxima
 ) {
     candidate *heap = malloc(p->size * sizeof *heap);
