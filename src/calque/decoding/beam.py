@@ -71,7 +71,7 @@ def beam_search(
             ready, waiting = finished.select(done), waiting & ~done
             ended = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
             n_best.update(zip(sentences[done].tolist(), ended, strict=True))
-        staying = stay(waiting)
+        staying = stay(waiting, model)
         if not len(staying):
             break
         past.select((staying[:, None] * width + parents[staying]).flatten())

@@ -81,7 +81,10 @@ class Continuations:
 
 
 class Continuing(ABC):
-    """A model that finds the likeliest continuations itself, while its logits are in the cache."""
+    """A model that finds the likeliest continuations itself, while its logits are in the cache.
+
+    Rows of its memories and pasts are left out at no cost, and any number of rows is as good.
+    """
 
     @abstractmethod
     def continuations(
