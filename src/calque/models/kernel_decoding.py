@@ -98,6 +98,8 @@ class KernelTransformer(Continuing):
         self.encoder = kernel_layers.encoder_stack(model)
         self.decoder = kernel_layers.decoder_stack(model)
         self.words = Panels(*model.output_weights)
+        every = torch.arange(model.config.target_vocab_size)
+        self.embeddings = model.embedding.target(every[None])[0].detach()
         # Of targets: they depend on the step alone.
         self.positions: dict[int, Float[Tensor, " d_model"]] = {}
         self.turns: dict[int, dict[str, Any]] = {}
@@ -162,8 +164,8 @@ class KernelTransformer(Continuing):
     ) -> Continuations:
         (sentences, width), ids = scores.shape, self.config
         size = min(size, width * ids.target_vocab_size)
-        totals, log_probs = torch.empty(2, sentences, size)
-        parents, tokens = last.new_empty(2, sentences, size)
+        totals, log_probs = (torch.empty(sentences, size) for _ in range(2))
+        parents, tokens = (last.new_empty(sentences, size) for _ in range(2))
         found = Continuations(totals, parents, tokens, log_probs)
         self._step(
             last,
@@ -193,7 +195,7 @@ class KernelTransformer(Continuing):
             self.turns[position] = self._turns(*of_decoder)
         sizes = {"vocab": model.config.target_vocab_size, "made": words.made}
         self.decoder.run(
-            model.embedding.target(last[:, None])[:, 0] + self.positions[position],
+            self.embeddings[last] + self.positions[position],
             torch.arange(0, len(last) + 1, past.descent.size(1)),
             memory=memory.numbers,
             memory_at=memory.places,
