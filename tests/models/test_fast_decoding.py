@@ -234,6 +234,19 @@ def test_any_sizes_and_many_rows(sizes, monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_by_kernels_a_source_is_the_same_in_any_batch(search):
+    model = make({"positions": "rotary"})
+    source, config = some_sources(model, 40), DecodingConfig(beam_size=3, max_length=9)
+    fast = KernelTransformer(model)
+    together = search(fast, source, config)
+    for row, found in zip(source, together, strict=True):
+        (alone,) = search(fast, row[row != model.config.pad_id][None], config)
+        log_probs = [one.token_log_probs for one in alone]
+        assert [one.token_log_probs for one in found] == log_probs
+
+
+@needs_kernels
 def test_another_process_has_it_too():
     model = make({})
     source = some_sources(model)

@@ -46,7 +46,7 @@ typedef struct {
 /* Rows `first` to `end`, those of some sources. */
 typedef struct {
     float *rows, *scores, *keys; /* keys: and values, of ATTEND_OWN */
-    int64_t *slots, *numbers; /* [rows], [rows]: where a row's keys go, of how many its source has */
+    int64_t *slots, *numbers; /* [rows]: where a row's keys go; [sources]: of how many there are */
     int64_t source, end_source, first, end;
 } block;
 
@@ -221,7 +221,8 @@ static void predict(const layers *a, const block *b, float *logits, float *maxim
 void run_layers(const layers *given, int64_t first, int64_t end) {
     const layers a = *given; /* that no store to memory can change */
     const int64_t longest = most_of_a_source(&a, first, end, 0);
-    const int64_t number = a.starts[end] - a.starts[first], rows = least(number, most(ROWS, longest));
+    const int64_t number = a.starts[end] - a.starts[first];
+    const int64_t rows = least(number, most(ROWS, longest));
     const int64_t predicted = least(number, most(PREDICTED, longest));
     const int64_t keys = 2 * ROUNDED(longest) * a.heads * a.d_head;
     const int64_t scores = QUERIES * ROUNDED(most_of_a_source(&a, first, end, 1));

@@ -2,7 +2,7 @@
 
 #include "matrices.h"
 
-#define PANEL (2 * WIDTH) /* columns of a matrix that stand together: [made / PANEL, width, PANEL] */
+#define PANEL (2 * WIDTH) /* columns of a matrix stand together: [made / PANEL, width, PANEL] */
 #define GROUP 16          /* vectors of logits, whose maxima say where to look */
 
 typedef struct {
@@ -70,8 +70,8 @@ static float find_maxima(const float *logits, int64_t made, float *maxima, float
 
 /* The continuations of one hypothesis that are better than the worst of the heap. */
 static void continue_row(
-    const predicting *p, candidate *heap, const float *logits, float score, int32_t parent, int must_end,
-    float *maxima
+    const predicting *p, candidate *heap, const float *logits, float score, int32_t parent,
+    int must_end, float *maxima
 ) {
     float rest;
     const float top = find_maxima(logits, p->made, maxima, &rest);

@@ -90,7 +90,8 @@ class KernelPast:
 class KernelTransformer(Continuing):
     """A Transformer for search alone, on a CPU; see `Seq2Seq` and `Continuing`.
 
-    Takes one token of each hypothesis at a time.
+    Takes one token of each hypothesis at a time. What it computes for a source does not depend on
+    the others, to the last bit. In a source that is padding alone, it finds zeros.
     """
 
     def __init__(self, model: Transformer) -> None:
