@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,9 @@ from calque.decoding.hypothesis import Hypothesis
 from calque.decoding.parsed import Parsed
 from calque.models.build import Model, attention_for
 from calque.models.fast_decoding import FastTransformer
+from calque.models.kernel_decoding import KernelTransformer
 from calque.models.parts.structural_positions import needs_trees
-from calque.models.precision import products, uses_bf16
+from calque.models.precision import has_tiles, products, uses_bf16
 from calque.text.batching import pad_trees
 from calque.text.parsers import Parser
 from calque.text.tokenizers.pair import Tokenizers
@@ -61,12 +63,9 @@ class Translator:
         self.tokenizers = tokenizers
         self.decoding = decoding
         self.search = choose("decoding.search", decoding.search, SEARCHES)
-        device = next(model.parameters()).device
-        self._bf16 = device.type == "cpu" and uses_bf16(decoding.precision, device)
         self.parser = Parser(parser) if parser and needs_trees(model) else None
         """Makes the trees of lines that come without."""
         self._needs_trees = needs_trees(model)
-        self._searched = FastTransformer(model) if FastTransformer.can_take(model) else model
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
@@ -146,6 +145,23 @@ class Translator:
         """As `n_best`, for any number of lines: in order, holding a few thousand at a time."""
         for window in windows(lines):
             yield from self.n_best(window)
+
+    @cached_property
+    def _bf16(self) -> bool:
+        """Whether products are of bf16."""
+        device = next(self.model.parameters()).device
+        if device.type != "cpu" or not uses_bf16(self.decoding.precision, device):
+            return False
+        # Of bf16 only tiles are worth more than to be spared the many small operations.
+        free = self.decoding.precision == "auto" and not has_tiles()
+        return not (free and KernelTransformer.can_take(self.model))
+
+    @cached_property
+    def _searched(self) -> Any:
+        """The model, by the fastest path that takes it."""
+        if not self._bf16 and KernelTransformer.can_take(self.model):
+            return KernelTransformer(self.model)
+        return FastTransformer(self.model) if FastTransformer.can_take(self.model) else self.model
 
     def _source(self, ids: Sequence[Sequence[int]]) -> Int[Tensor, "batch source"]:
         config = self.model.config

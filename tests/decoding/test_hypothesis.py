@@ -10,6 +10,7 @@ from calque.decoding import SEARCHES, hypothesis
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import GROUP, SMALL, length_penalties, stay
 from calque.models.fast_decoding import FastTransformer
+from calque.models.kernel_decoding import KernelTransformer
 
 EOS, B = 3, 5
 
@@ -43,12 +44,12 @@ def test_an_unknown_normalisation_is_an_error_with_the_choices():
 
 
 @pytest.mark.parametrize("size", [1, SMALL, GROUP - 1, GROUP, 5 * GROUP + 3])
-def test_all_that_wait_stay_and_only_so_many_more(size):
+def test_all_that_wait_stay_and_only_so_many_more(size, model, transformer):
     generator = torch.Generator().manual_seed(size)
     for share in (0, 0.1, 0.5, 1):
         waiting = torch.rand(size, generator=generator) < share
         number = int(waiting.sum())
-        staying = stay(waiting).tolist()
+        staying = stay(waiting, model).tolist()
         assert staying == sorted(set(staying))
         assert set(waiting.nonzero().flatten().tolist()) <= set(staying)
         assert len(staying) < number + GROUP
@@ -56,6 +57,9 @@ def test_all_that_wait_stay_and_only_so_many_more(size):
             assert len(staying) == number
         else:
             assert len(staying) % GROUP == 0 or len(staying) == size
+        if KernelTransformer.can_take(transformer):
+            alone = stay(waiting, KernelTransformer(transformer)).tolist()
+            assert alone == waiting.nonzero().flatten().tolist()
 
 
 @every_search
@@ -73,10 +77,13 @@ def test_who_stays_changes_no_result(search, model, many_sources, monkeypatch):
 
 
 @every_search
-def test_on_the_fast_path_it_finds_the_same(search, transformer, many_sources):
+@pytest.mark.parametrize("kind", [FastTransformer, KernelTransformer])
+def test_on_the_fast_path_it_finds_the_same(search, kind, transformer, many_sources):
+    if not kind.can_take(transformer):
+        pytest.skip("no C compiler")
     config = DecodingConfig(beam_size=4, max_length=25)
     plain, quick = (
-        search(model, many_sources, config) for model in (transformer, FastTransformer(transformer))
+        search(model, many_sources, config) for model in (transformer, kind(transformer))
     )
     assert len({len(found[0].tokens) for found in quick}) > 1
     for expected, found in zip(plain, quick, strict=True):

@@ -12,6 +12,7 @@ from calque.decoding.config import DecodingConfig
 from calque.decoding.greedy import greedy_search
 from calque.decoding.prefix import likeliest_after, search_from
 from calque.models.fast_decoding import FastTransformer
+from calque.models.kernel_decoding import KernelTransformer
 
 PAD, UNK, BOS, EOS, A, B = range(6)
 
@@ -66,12 +67,13 @@ def test_greedy_search_goes_on_as_it_went_without(model, sources):
 def test_the_fast_path_is_the_plain_one(transformer, sources, search):
     config = DecodingConfig(beam_size=3, max_length=9)
     prefix = prefixes(sources, A, B)
-    plain, fast = (
+    kinds = [kind for kind in (FastTransformer, KernelTransformer) if kind.can_take(transformer)]
+    plain, *fast = (
         search_from(search, model, sources, prefix, config)
-        for model in (transformer, FastTransformer(transformer))
+        for model in (transformer, *(kind(transformer) for kind in kinds))
     )
-    tokens = [[[one.tokens for one in n_best] for n_best in found] for found in (plain, fast)]
-    assert tokens[0] == tokens[1]
+    tokens = [[[one.tokens for one in n_best] for n_best in found] for found in (plain, *fast)]
+    assert all(found == tokens[0] for found in tokens)
 
 
 def test_an_empty_prefix_changes_nothing(model, sources):

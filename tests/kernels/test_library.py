@@ -15,6 +15,7 @@ from calque.kernels.residual import Norm, add_and_norm
 from calque.kernels.vocabulary import ProjectedSoftmax
 from calque.models.build import ModelConfig, build
 from calque.models.fast_training import FastDropout, use_fast_layers
+from calque.models.kernel_decoding import KernelTransformer
 from calque.models.packed_training import PackedTransformer
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -73,11 +74,28 @@ def test_narrower_vectors_find_the_same(processor, cache, monkeypatch, tmp_path)
     starts = torch.tensor([0, 1, 34, 70])
     norm, dropout = Norm(torch.randn(48), torch.randn(48), 1e-5), Dropout(7, 20000)
 
+    sizes = {"d_model": 48, "d_ff": 72, "num_heads": 3, "num_encoder_layers": 1}
+    model = build(ModelConfig(positions="rotary", feed_forward="gelu", **sizes), 300, 300).eval()
+    source = torch.randint(4, 300, (5, 9))
+    last, none = source[:, 0], torch.zeros(5, dtype=torch.bool)
+
+    @torch.inference_mode()
+    def decode():
+        fast = KernelTransformer(model)
+        memory = fast.encode(source)
+        past = fast.start(memory)
+        logits = fast.decode(last[:, None], memory, past)
+        past.select(torch.arange(5).repeat_interleave(3))
+        scores = logits[:, 0, :3].contiguous()
+        found = fast.continuations(last.repeat_interleave(3), memory, past, scores, none, 7)
+        return logits, found.scores
+
     def work():
         attend, out = Attend(starts, starts, 3, causal=True), torch.empty_like(rows)
         found = attend([*rows])
         attend.gradient([*rows], found, [*out])
-        return found, out, dropout(rows), add_and_norm(rows[0], rows[1], dropout, norm), softmax()
+        normed = add_and_norm(rows[0], rows[1], dropout, norm)
+        return found, out, dropout(rows), normed, decode(), softmax()
 
     def softmax():
         weight, of_weight = rows[1, :, :32].bfloat16(), torch.zeros(70, 32)
@@ -106,6 +124,7 @@ def test_without_them_models_train_all_the_same(compiler, cache, monkeypatch):
     model = build(ModelConfig(d_model=16, d_ff=24, num_heads=2), 9, 9).train()
     use_fast_layers(model)
     assert not PackedTransformer.can_take(model)
+    assert not KernelTransformer.can_take(model)
     assert not any(isinstance(module, FastDropout) for module in model.modules())
     model(torch.tensor([[4, 3]]), torch.tensor([[2, 7]])).sum().backward()
 

@@ -1,14 +1,21 @@
-"""The fast path of decoding gives the plain one's logits, whatever a search does with the rows."""
+"""The fast paths of decoding give the plain one's logits, whatever a search does with the rows."""
 
+import math
+import pickle
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from calque.models import fast_decoding
+from calque.decoding import SEARCHES
+from calque.decoding.beam import beam_search
+from calque.decoding.config import DecodingConfig
+from calque.kernels.library import library
+from calque.models import fast_decoding, kernel_decoding
 from calque.models.build import ATTENTIONS, SLOTS, ModelConfig, build
 from calque.models.fast_decoding import FastTransformer
+from calque.models.kernel_decoding import KernelTransformer
 from calque.models.parts.embeddings import EMBEDDINGS
 from calque.models.transformer import Attention, Parts, ScaledDotProduct, Transformer
 
@@ -44,13 +51,22 @@ SLOW = {
     "heads": {"shared_query_key"},
 }
 """Parts of decoders with another attention than the paper's."""
+UNKNOWN = {
+    **SLOW,
+    "positions": {"relative", "alibi", "structural_relative"},
+    "pattern": set(SLOTS["pattern"]) - {"full"},
+    "feed_forward": {"none"},
+    "norm": {"batch", "padded_batch"},
+}
+"""Parts that there are no kernels for."""
+KINDS = [(FastTransformer, SLOW), *([(KernelTransformer, UNKNOWN)] if library() else [])]
 FAST = [
-    parts for parts in PARTS if not any(parts.get(slot) in names for slot, names in SLOW.items())
+    pytest.param(kind, parts, id=f"{kind.__name__}-{'-'.join(map(str, parts.values())) or 'paper'}")
+    for kind, others in KINDS
+    for parts in PARTS
+    if not any(parts.get(slot) in names for slot, names in others.items())
 ]
-
-
-def told(parts: dict[str, Any]) -> str:
-    return "-".join(map(str, parts.values())) or "paper"
+every_kind = pytest.mark.parametrize("kind", [kind for kind, _ in KINDS])
 
 
 def make(parts: dict[str, Any]) -> Transformer:
@@ -81,10 +97,10 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 
 
 @torch.inference_mode()
-def walk(model: Transformer, seed: int, steps: int = 40) -> None:
+def walk(model: Transformer, kind: Any, seed: int, steps: int = 40) -> None:
     """Go along a random search in both ways at once: at each step both give the same logits."""
     torch.manual_seed(seed)
-    fast = FastTransformer(model)
+    fast = kind(model)
     both = model, fast
     source = some_sources(model)
     memories: list[Any] = [one.encode(source) for one in both]
@@ -111,26 +127,29 @@ def walk(model: Transformer, seed: int, steps: int = 40) -> None:
         sources, width = len(kept), wider
 
 
-@pytest.mark.parametrize("parts", FAST, ids=told)
-def test_logits_are_those_of_the_plain_path(parts):
+@pytest.mark.parametrize(("kind", "parts"), FAST)
+def test_logits_are_those_of_the_plain_path(kind, parts):
     model = make(parts)
-    assert FastTransformer.can_take(model)
+    assert kind.can_take(model)
     for seed in range(2):
-        walk(model, seed)
+        walk(model, kind, seed)
 
 
+@every_kind
 @pytest.mark.parametrize("growth", [1, 3])
-def test_however_often_it_makes_room(growth, monkeypatch):
-    monkeypatch.setattr(fast_decoding, "GROWTH", growth)
+def test_however_often_it_makes_room(kind, growth, monkeypatch):
+    for module in (fast_decoding, kernel_decoding):
+        monkeypatch.setattr(module, "GROWTH", growth)
     model = make({})
     for seed in range(3):
-        walk(model, seed)
+        walk(model, kind, seed)
 
 
+@every_kind
 @torch.inference_mode()
-def test_what_has_no_descendants_is_forgotten():
+def test_what_has_no_descendants_is_forgotten(kind):
     model = make({})
-    fast = FastTransformer(model)
+    fast = kind(model)
     memory = fast.encode(some_sources(model, 2))
     past, width = fast.start(memory), 4
     fast.decode(torch.tensor([[5], [6]]), memory, past)
@@ -139,7 +158,7 @@ def test_what_has_no_descendants_is_forgotten():
         fast.decode(torch.randint(WORDS, (2 * width, 1)), memory, past)
         past.select(torch.tensor([0] * width + [width] * width))  # the first goes on alone
     # 400 were tried of each source; these have 101 ancestors, and there is room for some more.
-    assert past.keys_values.size(2) <= 101 + width * (fast_decoding.GROWTH + 1)
+    assert past.descent.size(2) <= 101 + width * (fast_decoding.GROWTH + 1)
 
 
 @torch.inference_mode()
@@ -158,11 +177,12 @@ def test_many_rows_are_padded_and_cut_into_blocks_unseen(bias, monkeypatch):
         assert_same(logits[1], logits[0])
 
 
-def test_other_attention_is_not_its_own():
+@pytest.mark.parametrize(("kind", "others"), KINDS)
+def test_others_are_not_its_own(kind, others):
     for slot, names in SLOTS.items():
         for name in names:
-            can = name not in SLOW.get(slot, ())
-            assert FastTransformer.can_take(make({slot: name})) is can
+            can = name not in others.get(slot, ())
+            assert kind.can_take(make({slot: name})) is can
 
     class Sharper(ScaledDotProduct):
         """Another score function."""
@@ -176,5 +196,81 @@ def test_other_attention_is_not_its_own():
     for own in (lambda config: Attention(config, Sharper), Hard):
         for place in ("decoder_attention", "cross_attention"):
             parts = Parts(**{place: own})
-            assert not FastTransformer.can_take(Transformer(make({}).config, parts))
-    assert FastTransformer.can_take(Transformer(make({}).config, Parts()))
+            assert not kind.can_take(Transformer(make({}).config, parts))
+    assert kind.can_take(Transformer(make({}).config, Parts()))
+
+
+needs_kernels = pytest.mark.skipif(library() is None, reason="no C compiler")
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [2, 5])
+@torch.inference_mode()
+def test_threads_change_nothing(threads, monkeypatch):
+    model = make({"positions": "rotary"})
+    walk(model, KernelTransformer, 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    walk(model, KernelTransformer, 0)
+
+
+@needs_kernels
+@torch.inference_mode()
+@pytest.mark.parametrize("sizes", [(48, 40, 3), (120, 300, 2), (34, 7, 1)], ids=str)
+def test_any_sizes_and_many_rows(sizes, monkeypatch):
+    names = dict(zip(("d_model", "d_ff", "num_heads"), sizes, strict=True))
+    monkeypatch.setitem(globals(), "SIZES", SIZES | names)
+    model = make({"heads": "biased", "feed_forward": "gelu", "positions": "rotary"})
+    for sources, width in ((1, 300), (150, 1), (90, 7)):
+        source = some_sources(model, sources)
+        logits = []
+        for one in (model, KernelTransformer(model)):
+            torch.manual_seed(sources)
+            memory = one.encode(source)
+            past: Any = one.start(memory)
+            one.decode(torch.randint(WORDS, (sources, 1)), memory, past)
+            past.select(torch.arange(sources).repeat_interleave(width))
+            logits.append(one.decode(torch.randint(WORDS, (sources * width, 1)), memory, past))
+        assert_same(logits[1], logits[0])
+
+
+@needs_kernels
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_by_kernels_a_source_is_the_same_in_any_batch(search):
+    model = make({"positions": "rotary"})
+    source, config = some_sources(model, 40), DecodingConfig(beam_size=3, max_length=9)
+    fast = KernelTransformer(model)
+    together = search(fast, source, config)
+    for row, found in zip(source, together, strict=True):
+        (alone,) = search(fast, row[row != model.config.pad_id][None], config)
+        log_probs = [one.token_log_probs for one in alone]
+        assert [one.token_log_probs for one in found] == log_probs
+
+
+@needs_kernels
+def test_another_process_has_it_too():
+    model = make({})
+    source = some_sources(model)
+    again = pickle.loads(pickle.dumps(KernelTransformer(model)))
+    config = DecodingConfig(beam_size=3, max_length=9)
+    assert beam_search(again, source, config) == beam_search(
+        KernelTransformer(model), source, config
+    )
+
+
+def test_what_is_not_on_a_cpu_in_float32_is_for_others():
+    assert not KernelTransformer.can_take(make({}).double())
+    assert not KernelTransformer.can_take(make({}).to("meta"))
+
+
+@every_kind
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_what_is_no_number_is_not_hidden(kind, search):
+    model = make({})
+    with torch.no_grad():
+        model.decoder[0].feed_forward[0].weight[3, 5] = torch.nan
+    source, config = some_sources(model), DecodingConfig(beam_size=3, max_length=6)
+    for plain, found in zip(
+        search(model, source, config), search(kind(model), source, config), strict=True
+    ):
+        assert len(found) == len(plain)
+        assert all(math.isnan(one.score) for one in found)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from calque.decoding.candidates import Continuations, continuations
+from calque.decoding.candidates import continuations
 from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import (
     Hypothesis,
@@ -16,7 +16,7 @@ from calque.decoding.hypothesis import (
     length_penalties,
     stay,
 )
-from calque.models.interface import Seq2Seq
+from calque.models.interface import Continuations, Seq2Seq
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,11 @@ class Beam:
     def select(self, sentences: Int[Tensor, " kept"] | Bool[Tensor, " sentences"]) -> "Beam":
         return Beam(self.tokens[sentences], self.log_probs[sentences], self.scores[sentences])
 
-    def take(self, order: Int[Tensor, "sentences taken"]) -> "Beam":
-        """Of each sentence the targets in `order`."""
-        whole = order[..., None].expand(-1, -1, self.tokens.size(2))
-        tokens, log_probs = self.tokens.gather(1, whole), self.log_probs.gather(1, whole)
-        return Beam(tokens, log_probs, self.scores.gather(1, order))
-
     def best(self, size: int) -> tuple["Beam", Int[Tensor, "sentences best"]]:
         """The `size` best, or all if they are fewer, and where they stood."""
-        order = self.scores.topk(min(size, self.scores.size(1))).indices
-        return self.take(order), order
+        scores, order = self.scores.topk(min(size, self.scores.size(1)))
+        whole = order[..., None].expand(-1, -1, self.tokens.size(2))
+        return Beam(self.tokens.gather(1, whole), self.log_probs.gather(1, whole), scores), order
 
 
 @torch.inference_mode()
@@ -56,7 +51,7 @@ def beam_search(
     memory = model.encode(source)
     past = model.start(memory)
     limits = length_limits(source, special.pad_id, config.max_length)
-    penalties = length_penalties(limits, config)
+    penalties = length_penalties(limits, config).tolist()
     growing, finished = _start(source, config.beam_size)
     # Twice the beam, as one candidate of each row may be EOS: there is always enough to go on.
     candidates = 2 * config.beam_size
@@ -76,7 +71,7 @@ def beam_search(
             ready, waiting = finished.select(done), waiting & ~done
             ended = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
             n_best.update(zip(sentences[done].tolist(), ended, strict=True))
-        staying = stay(waiting)
+        staying = stay(waiting, model)
         if not len(staying):
             break
         past.select((staying[:, None] * width + parents[staying]).flatten())
@@ -102,17 +97,18 @@ def _step(
     growing: Beam,
     finished: Beam,
     found: Continuations,
-    penalty: Float[Tensor, ""],
+    penalty: float,
     eos_id: int,
 ) -> tuple[Beam, Int[Tensor, "sentences width"], Beam]:
     """What grows on, the rows of `growing` that it grew from, and what is finished by now."""
     size = finished.scores.size(1)
     candidates = _continued(growing, found)
-    ended = candidates.tokens[..., -1] == eos_id
-    scores = (candidates.scores / penalty).masked_fill(~ended, -torch.inf)
+    ended = found.tokens == eos_id
     # An end that ranks below the beam is no rival of the prefixes that go on.
-    scores[:, size:] = -torch.inf
-    finished, _ = _side_by_side(finished, replace(candidates, scores=scores)).best(size)
+    if ended[:, :size].any():
+        scores = (candidates.scores / penalty).masked_fill(~ended, -torch.inf)
+        scores[:, size:] = -torch.inf
+        finished, _ = _side_by_side(finished, replace(candidates, scores=scores)).best(size)
     scores = candidates.scores.masked_fill(ended, -torch.inf)
     growing, order = replace(candidates, scores=scores).best(size)
     return growing, found.parents.gather(1, order), finished
@@ -123,16 +119,17 @@ def _continued(growing: Beam, found: Continuations) -> Beam:
 
     There are fewer where a small vocabulary has no more to offer: the beam widens with the steps.
     """
-    prefixes = growing.take(found.parents)
-    tokens = torch.cat([prefixes.tokens, found.tokens[..., None]], dim=2)
-    log_probs = torch.cat([prefixes.log_probs, found.log_probs[..., None]], dim=2)
+    whole = found.parents[..., None].expand(-1, -1, growing.tokens.size(2))
+    tokens = torch.cat([growing.tokens.gather(1, whole), found.tokens[..., None]], dim=2)
+    log_probs = torch.cat([growing.log_probs.gather(1, whole), found.log_probs[..., None]], dim=2)
     return Beam(tokens, log_probs, found.scores)
 
 
 def _side_by_side(finished: Beam, candidates: Beam) -> Beam:
-    """Both in one; as the candidates are one token longer, the finished are padded."""
+    """Both in one; as the candidates are longer, the finished are padded."""
+    longer = 0, candidates.tokens.size(2) - finished.tokens.size(2)
     return Beam(
-        torch.cat([pad(finished.tokens, (0, 1)), candidates.tokens], dim=1),
-        torch.cat([pad(finished.log_probs, (0, 1)), candidates.log_probs], dim=1),
+        torch.cat([pad(finished.tokens, longer), candidates.tokens], dim=1),
+        torch.cat([pad(finished.log_probs, longer), candidates.log_probs], dim=1),
         torch.cat([finished.scores, candidates.scores], dim=1),
     )

@@ -1,27 +1,12 @@
 """The likeliest next tokens of all prefixes of a sentence, without sorting the vocabulary."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from calque.models.interface import Memory, Past, Seq2Seq
+from calque.models.interface import Continuations, Continuing, Memory, Past, Seq2Seq
 
 GROUP = 64  # entries of the vocabulary
-
-
-@dataclass(frozen=True)
-class Continuations:
-    """Prefixes of each sentence that are one token longer, best first."""
-
-    scores: Float[Tensor, "sentences size"]
-    """Log-probability of the whole; -inf where there is none."""
-    parents: Int[Tensor, "sentences size"]
-    """Which of the sentence's prefixes each continues."""
-    tokens: Int[Tensor, "sentences size"]
-    log_probs: Float[Tensor, "sentences size"]
-    """Of the tokens."""
 
 
 def continuations(
@@ -40,6 +25,8 @@ def continuations(
     probability, so that a hypothesis scores what the model gives it, even where the length limit
     forced its end.
     """
+    if isinstance(model, Continuing):
+        return model.continuations(last, memory, past, scores, must_end, size)
     special = model.config
     logits = model.decode(last[:, None], memory, past)[:, -1].float()
     # In their own place: as much memory again would take longer to fill than to compute.

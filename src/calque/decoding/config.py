@@ -18,7 +18,7 @@ class DecodingConfig:
     length_normalisation: str = "wu"
     """A name in NORMALISATIONS: wu is ((5 + |Y|) / 6)^α (arXiv:1609.08144, eq. 14), power |Y|^α."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """Of matrix products on a CPU. auto: bf16 where the processor is quick at it. In float32 a
+    """Of matrix products on a CPU. auto: what is fastest on it. In float32 a
     translation is the same in any batch; in bf16 it rarely differs."""
     max_length: Annotated[int, Field(gt=0, lt=2**31)] = 256
     """Longest translation in tokens; it is also at most source length + 50 (arXiv:1706.03762,

@@ -41,7 +41,7 @@ def greedy_search(
         log_probs[active[waiting], step] = likeliest.log_probs[waiting, 0]
         tokens[active[waiting], step] = last[waiting]
         waiting &= last != special.eos_id
-        staying = stay(waiting)
+        staying = stay(waiting, model)
         if 0 < len(staying) < len(active):
             active, last, waiting = active[staying], last[staying], waiting[staying]
             memory = memory.select(staying)

@@ -20,7 +20,7 @@ from calque.writing import cache_folder
 FOLDER = files("calque.kernels")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC"]
 KNOWN = torch.float32, torch.bfloat16, torch.int64
-SOURCES = ["attention.c", "dropout.c", "residual.c", "vocabulary.c"]
+SOURCES = ["attention.c", "dropout.c", "layers.c", "residual.c", "vocabulary.c"]
 
 
 @cache
@@ -79,7 +79,7 @@ class Arguments(ctypes.Structure):
 
 
 def _address(x: Tensor) -> int:
-    if x.device.type != "cpu" or x.dtype not in KNOWN:
+    if not x.is_cpu or x.dtype not in KNOWN:
         raise TypeError(f"no kernel reads {x.dtype} on {x.device}")
     return x.data_ptr()
 

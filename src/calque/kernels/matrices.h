@@ -6,9 +6,9 @@
 
 #include "vectors.h"
 
-INLINE float *memory(int64_t numbers) { return aligned_alloc(64, 4 * ROUNDED(numbers)); }
-
 INLINE int64_t least(int64_t i, int64_t j) { return i < j ? i : j; }
+
+INLINE float *memory(int64_t numbers) { return aligned_alloc(64, (4 * numbers + 63) / 64 * 64); }
 
 /* to[rows, ROUNDED(size)] = factor * from[rows of `stride`, size], with zeros behind. */
 INLINE void load_rows(
@@ -60,7 +60,12 @@ static inline void turn(float *to, const float *from, int64_t rows, int64_t colu
         }
 }
 
-#define TALL (WIDTH == 16 ? 8 : 4) /* rows of a tile: its sums are to stay in registers */
+/* Rows of a tile: its sums are to stay in registers. */
+#if WIDTH == 16
+#define TALL 8
+#else
+#define TALL 4
+#endif
 
 /* A matrix in memory: number (i, j) stands at i * row + j * column. */
 typedef struct {

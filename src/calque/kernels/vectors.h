@@ -12,19 +12,22 @@
 #define COUNT {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 #define LOWER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define UPPER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define NEIGHBOURS 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14
 #elif defined __AVX2__
 #define WIDTH 8
 #define COUNT {0, 1, 2, 3, 4, 5, 6, 7}
 #define LOWER 0, 8, 1, 9, 2, 10, 3, 11
 #define UPPER 4, 12, 5, 13, 6, 14, 7, 15
+#define NEIGHBOURS 1, 0, 3, 2, 5, 4, 7, 6
 #else
 #define WIDTH 4
 #define COUNT {0, 1, 2, 3}
 #define LOWER 0, 4, 1, 5
 #define UPPER 2, 6, 3, 7
+#define NEIGHBOURS 1, 0, 3, 2
 #endif
 
-/* Takes numbers of two vectors, by turns: LOWER halves or UPPER halves. */
+/* Takes numbers of two vectors, by turns: LOWER halves or UPPER halves; or NEIGHBOURS of one. */
 #ifdef __clang__
 #define MIXED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -54,6 +57,15 @@ INLINE float sum_of(vec x) {
     for (int half = WIDTH / 4; half; half /= 2)
         for (int i = 0; i < half; i++) sums[i] += sums[i + half];
     return sums[0];
+}
+
+INLINE float largest_of(vec x) {
+    float most[WIDTH / 2];
+    for (int i = 0; i < WIDTH / 2; i++) most[i] = x[i] > x[i + WIDTH / 2] ? x[i] : x[i + WIDTH / 2];
+    for (int half = WIDTH / 4; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            if (most[i + half] > most[i]) most[i] = most[i + half];
+    return most[0];
 }
 
 INLINE vec nearest_integer(vec x) {

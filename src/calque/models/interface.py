@@ -1,8 +1,10 @@
-"""What search and training may ask of a model, whatever its family. Protocols only."""
+"""What search and training may ask of a model, whatever its family. No code of its own."""
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -63,3 +65,35 @@ class Seq2Seq(Protocol):
         A search may write over them.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Prefixes of each sentence that are one token longer, best first."""
+
+    scores: Float[Tensor, "sentences size"]
+    """Log-probability of the whole; -inf where there is none."""
+    parents: Int[Tensor, "sentences size"]
+    """Which of the sentence's prefixes each continues."""
+    tokens: Int[Tensor, "sentences size"]
+    log_probs: Float[Tensor, "sentences size"]
+    """Of the tokens."""
+
+
+class Continuing(ABC):
+    """A model that finds the likeliest continuations itself, while its logits are in the cache.
+
+    Rows of its memories and pasts are left out at no cost, and any number of rows is as good.
+    """
+
+    @abstractmethod
+    def continuations(
+        self,
+        last: Int[Tensor, " rows"],
+        memory: Any,
+        past: Any,
+        scores: Float[Tensor, "sentences width"],
+        must_end: Bool[Tensor, " sentences"],
+        size: int,
+    ) -> Continuations:
+        """See `decoding.candidates.continuations`."""
