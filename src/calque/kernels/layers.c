@@ -13,13 +13,14 @@
 
 const int64_t lanes = WIDTH;
 
+/* As in layers.py, by the same names. */
 enum { NORM, PRODUCT, TURN, KEEP, ATTEND_OWN, ATTEND_PAST, ATTEND_MEMORY };
 enum { NONE, RELU, SWISH, GELU };
 enum { SET, ADD, MULTIPLY };
 
 typedef struct {
-    int64_t kind, at, to;   /* columns that a step looks at, and those that it fills */
-    int64_t width, made;    /* numbers of a row that come in, and that come out */
+    int64_t kind, at, to;       /* columns that a step looks at, and those that it fills */
+    int64_t width, made;        /* numbers of a row that come in, and that come out */
     int64_t how, activation;
     int64_t centred;            /* layer norm, else RMS norm */
     int64_t layer;              /* of the decoder */
@@ -27,12 +28,12 @@ typedef struct {
     float epsilon;
 } step;
 
-/* Keys and values of a source stand layer by layer: keys turned, [inner, room], and then values,
-   [room, inner]. Of the past, a hypothesis attends to what it descends from. */
+/* Keys and values of a source stand layer by layer, keys first; see attended.h. Of the past, a
+   hypothesis attends to what it descends from. */
 typedef struct {
     const step *steps;
-    const float *x;        /* [rows, d_model] */
-    const int64_t *starts; /* the first row of each source, and the end of the last */
+    const float *x;             /* [rows, d_model] */
+    const int64_t *starts;      /* the first row of each source, and the end of the last */
     const float *cosine, *sine; /* [rows, d_head], or of all rows: by what queries and keys turn */
     float *memory;
     const int64_t *memory_at, *keys; /* [sources]: where a source's begin, and how many there are */
