@@ -1,6 +1,7 @@
 """The front door: lines to lines, in order, whatever they stand beside."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from itertools import count, islice
 
@@ -215,3 +216,14 @@ def test_a_decoding_that_cannot_be_is_refused(change, translator):
 def test_a_run_that_is_none_is_refused(tmp_path):
     with pytest.raises(CalqueError, match="not a run folder"):
         Translator.load(tmp_path)
+
+
+def test_weights_that_are_written_over_are_those_that_translate(translator):
+    model = deepcopy(translator.model)
+    known = Translator(model, translator.tokenizers, translator.decoding)
+    before = known.n_best(LINES)
+    with torch.no_grad():
+        model.output_weights[0].neg_()
+        model.decoder[0].self_attention.query.weight.neg_()
+    fresh = Translator(model, translator.tokenizers, translator.decoding)
+    assert known.n_best(LINES) == fresh.n_best(LINES) != before

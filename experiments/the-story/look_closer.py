@@ -120,13 +120,15 @@ def attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def silent(output: nn.Linear, head: int, heads: int) -> Iterator[None]:
     """What one head says is not heard, for the block."""
     width = output.in_features // heads
-    columns = output.weight.data[:, head * width : (head + 1) * width]
-    before = columns.clone()
-    columns.zero_()
+    columns = slice(head * width, (head + 1) * width)
+    before = output.weight.detach()[:, columns].clone()
+    with torch.no_grad():
+        output.weight[:, columns] = 0
     try:
         yield
     finally:
-        columns.copy_(before)
+        with torch.no_grad():
+            output.weight[:, columns] = before
 
 
 @torch.inference_mode()

@@ -66,6 +66,7 @@ class Translator:
         self.parser = Parser(parser) if parser and needs_trees(model) else None
         """Makes the trees of lines that come without."""
         self._needs_trees = needs_trees(model)
+        self._weights = _weights_of(model)
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
@@ -108,6 +109,7 @@ class Translator:
         lines = self.parsed(lines)
         ids = self.tokenizers.source.encode(lines)
         found: list[list[Translation]] = [[EMPTY] for _ in lines]
+        self._notice_new_weights()
         for rows in _plan(lines, ids):
             with products("bf16" if self._bf16 else "ieee"):
                 source = self._source([ids[row] for row in rows])
@@ -146,6 +148,13 @@ class Translator:
         for window in windows(lines):
             yield from self.n_best(window)
 
+    def _notice_new_weights(self) -> None:
+        """Fast paths keep weights as they were, in a layout of their own."""
+        weights = _weights_of(self.model)
+        if weights != self._weights:
+            self._weights = weights
+            self.__dict__.pop("_searched", None)
+
     @cached_property
     def _bf16(self) -> bool:
         """Whether products are of bf16."""
@@ -172,6 +181,12 @@ class Translator:
     def _translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         texts = self.tokenizers.target.decode([h.tokens for h in hypotheses])
         return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
+
+
+def _weights_of(model: Model) -> list[tuple[int, int]]:
+    """Where all weights lie, and how often they have been written over there."""
+    weights = model.parameters()
+    return [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights]
 
 
 def _plan(lines: Sequence[str], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
