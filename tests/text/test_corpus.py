@@ -267,6 +267,9 @@ def test_unequal_line_counts_are_an_error_with_both(tmp_path: Path, sources: int
         next(pairs)
     assert f"{source} has {sources} lines" in str(caught.value)
     assert f"{target} has {targets}" in str(caught.value)
+    opened = Path("/proc/self/fd")  # of Linux
+    files = [file.resolve() for file in opened.iterdir()] if opened.exists() else []
+    assert not {source, target} & set(files)
 
 
 def test_equal_totals_do_not_hide_unequal_files(tmp_path: Path):

@@ -6,7 +6,7 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,7 +77,7 @@ def raw_lines(path: Path) -> Iterator[bytes]:
             yield line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n")
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path) -> Generator[str, None, None]:
     """The lines of a UTF-8 file as `raw_lines` gives them, decoded.
 
     Raises CalqueError with file, line and byte where the text is not UTF-8.
