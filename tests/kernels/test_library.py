@@ -66,6 +66,13 @@ def test_they_are_compiled_without_a_warning(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+def softmax(rows):
+    """Over a vocabulary of 70 words, and what it adds to the gradient of their weight."""
+    weight, of_weight = rows[1, :, :32].bfloat16(), torch.zeros(70, 32)
+    over = ProjectedSoftmax(weight, None, of_weight, None, weight.new_empty(128, 70))
+    return over.add(rows[0, :, :32].bfloat16(), torch.zeros(70)), of_weight
+
+
 @needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors, other names")
 @pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3"])  # vectors of 4 and of 8 numbers
@@ -95,12 +102,7 @@ def test_narrower_vectors_find_the_same(processor, cache, monkeypatch, tmp_path)
         found = attend([*rows])
         attend.gradient([*rows], found, [*out])
         normed = add_and_norm(rows[0], rows[1], dropout, norm)
-        return found, out, dropout(rows), normed, decode(), softmax()
-
-    def softmax():
-        weight, of_weight = rows[1, :, :32].bfloat16(), torch.zeros(70, 32)
-        over = ProjectedSoftmax(weight, None, of_weight, None, weight.new_empty(128, 70))
-        return over.add(rows[0, :, :32].bfloat16(), torch.zeros(70)), of_weight
+        return found, out, dropout(rows), normed, decode(), softmax(rows)
 
     expected = work()
     wrapper = tmp_path / "cc"

@@ -57,6 +57,14 @@ def test_normalisers_and_gradients_are_those_of_the_formula(
         assert apart(gradient, leaf.grad) < 4e-3
 
 
+def test_rows_may_lie_in_memory_in_any_order():
+    rows = Drawn(TOKENS, 50, 32, biased=False)
+    across = Drawn(TOKENS, 50, 32, biased=False)
+    expected = rows.softmax.add(rows.features, rows.near())
+    turned = across.features.T.contiguous().T
+    assert all(map(torch.equal, across.softmax.add(turned, rows.near()), expected))
+
+
 def test_threads_change_nothing(monkeypatch):
     def work():
         drawn = Drawn(5 * TOKENS - 3, 3 * PART + 1, 64, biased=True)

@@ -2,7 +2,8 @@
 
    Numbers are bf16, sums float32. TOKENS rows meet one part of the vocabulary after the other, and
    forget their logits: what stays is e^(logit - reference), which the gradient of the weight needs
-   once all is known. A row's reference is near its largest logit, so that nothing overflows. */
+   once all is known. A row's reference is one of its logits; its sum shows whether that was far
+   below the largest. */
 
 #include "pairs.h"
 

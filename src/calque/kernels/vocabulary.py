@@ -67,7 +67,7 @@ class ProjectedSoftmax:
         """
         number = len(features)
         spare = -number % TOKENS
-        features, references = pad(features, (0, 0, 0, spare)), pad(near, (0, spare))
+        features, references = pad(features, (0, 0, 0, spare)).contiguous(), pad(near, (0, spare))
         of_features = features.new_empty(features.shape, dtype=torch.float32)
         sums = references.new_empty(len(features))
         arguments = _Arguments(
