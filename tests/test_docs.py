@@ -12,8 +12,9 @@ import typer
 
 from calque.cli import app
 from calque.decoding.config import DecodingConfig
+from calque.fine_tuning import FINE_TUNING
 from calque.models.build import ConvolutionalModelConfig, ModelConfig, RecurrentModelConfig
-from calque.recipe import FINE_TUNING, PRESETS, TrainingConfig, make_recipe
+from calque.recipe import PRESETS, TrainingConfig, make_recipe
 from calque.text.data import CorpusConfig, DataConfig
 from calque.text.tokenizers.interface import TokenizerConfig
 

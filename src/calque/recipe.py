@@ -20,8 +20,9 @@ from calque.text.tokenizers.interface import TokenizerConfig
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-HIGHEST_PEAK = 0.1
-"""Learning rates above this diverge with any Adam; they are the factor of another schedule."""
+HIGHEST_PEAK, LOWEST_FACTOR = 0.1, 0.02
+"""Learning rates above the first diverge with any Adam; they are the factor of another schedule.
+Factors below the second hardly move a weight; they are the rates of another schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class TrainingConfig:
     optimizer: str = "adam"
     """A name in OPTIMIZERS: adam (β 0.9, 0.98, ε 1e-9) or adamw."""
     weight_decay: Factor = 0.0
-    """For adamw."""
+    """For adamw, which needs one."""
     schedule: str = "paper"
     """A name in SCHEDULES: paper, inverse_sqrt, cosine."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -109,22 +110,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Sizes that have a name; what is left out is the base model's of Table 3."""
 
-FINE_TUNING: dict[str, Any] = {
-    "max_steps": 5000,
-    "batch_tokens": 2048,
-    "validate_every": 100,
-    "save_every": 100,
-    "schedule": "inverse_sqrt",
-    "learning_rate": 0.0003,
-    "warmup_steps": 100,
-    "patience": 5,
-}
-"""The `training` section of a training that starts from another run's weights, where its recipe
-does not say otherwise: short, at a rate that refines what is known, and validated often."""
-
-FREE = ("tokenizer.sampling", "model.dropout")
-"""Keys that may differ from those of the run whose weights and tokenizer training starts from."""
-
 
 def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     """A recipe from plain values; `preset = "tiny"` at the top stands for sizes of the model.
@@ -132,7 +117,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     A corpus may be written as the list of its two files. Raises CalqueError for what does not
     fit, within a section or between two.
     """
-    sections = _with_family(_with_preset(values, where), where)
+    sections = _with_family(with_preset(values, where), where)
     if isinstance(sections.get("data"), Mapping):
         sections["data"] = {
             key: _corpora(value) if key in ("train", "valid", "test") else value
@@ -147,40 +132,37 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     return recipe
 
 
-def make_fine_tuning_recipe(values: Mapping[str, Any], start: Recipe, where: str) -> Recipe:
-    """As `make_recipe`, for a training that starts from the weights of the run of `start`.
-
-    What `values` leave out of tokenizer, model, decoding and languages is as there; what they leave
-    out of training is FINE_TUNING.
-    """
-    known = asdict(start) | {"training": FINE_TUNING}
-    known["data"] = {key: known["data"][key] for key in ("source_language", "target_language")}
-    sections = _with_preset(values, where)
-    for section, content in known.items():
-        given = sections.get(section, {})
-        # What is no table stays as it is, for `parse` to refuse.
-        sections[section] = {**content, **given} if isinstance(given, Mapping) else given
-    return make_recipe(sections, where)
-
-
 def require_corpora(recipe: Recipe, where: str) -> None:
     """Raise CalqueError unless there is something to train on and to validate on."""
     if not recipe.data.train or not recipe.data.valid:
         raise CalqueError(f"{where}.data: train and valid each need at least one corpus")
 
 
-def refuse_another_model(recipe: Recipe, start: Recipe, where: str) -> None:
-    """Raise CalqueError, with the keys, unless the weights of `start` do for `recipe`."""
-    if recipe.training.embeddings:
+def require_trainable(recipe: Recipe, where: str) -> None:
+    """Raise CalqueError unless a training can begin: with corpora, and no key without effect."""
+    require_corpora(recipe, where)
+    training, model = recipe.training, recipe.model
+    if training.optimizer != "adamw" and training.weight_decay:
         raise CalqueError(
-            f"{where}: training from it takes its embeddings too; leave training.embeddings out"
+            f"{where}.training.weight_decay: {training.weight_decay:g} does nothing with optimizer "
+            f"{training.optimizer}; set training.optimizer to adamw, or leave weight_decay out"
         )
-    parts = ("tokenizer.", "model.")
-    other = [key for key in differences(start, recipe) if key.startswith(parts) and key not in FREE]
-    if other:
+    if training.optimizer == "adamw" and not training.weight_decay:
         raise CalqueError(
-            f"{where}: to train from it, {', '.join(other)} must be as in its recipe; "
-            "leave them out, and they are"
+            f"{where}.training.optimizer: adamw without weight_decay is adam; set "
+            "training.weight_decay (try 0.01), or leave optimizer out"
+        )
+    if training.schedule == "paper" and training.learning_rate < LOWEST_FACTOR:
+        raise CalqueError(
+            f"{where}.training.learning_rate: {training.learning_rate:g} is a rate, and schedule "
+            "paper takes a factor on its own (try 1); for a rate, set training.schedule to "
+            "inverse_sqrt or cosine"
+        )
+    drops = model.dropout or (isinstance(model, ModelConfig) and model.attention_dropout)
+    if training.r_drop and not drops:
+        raise CalqueError(
+            f"{where}.training.r_drop: {training.r_drop:g} compares two dropouts of one batch, "
+            "and there is none; set model.dropout, or leave r_drop out"
         )
 
 
@@ -212,7 +194,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     ]
 
 
-def _with_preset(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def with_preset(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The sections, with the sizes that the preset stands for."""
     sections = {key: value for key, value in values.items() if key != "preset"}
     if "preset" in values:

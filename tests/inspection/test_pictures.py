@@ -1,15 +1,17 @@
 """Every view becomes a picture, whatever the text is."""
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from calque.config import CalqueError
 from calque.inspection import look
 from calque.inspection.embeddings import embeddings
-from calque.inspection.pictures import write_pictures
+from calque.inspection.pictures import figures, write_pictures
 from calque.inspection.positions import positions
 
 SERIES = {
@@ -34,6 +36,20 @@ def test_each_view_is_a_picture(make_translator: Callable, tmp_path: Path) -> No
         picture = imread(path)
         assert min(picture.shape[:2]) > 200
         assert picture[..., :3].std() > 0.02  # something is drawn
+
+
+@pytest.mark.parametrize("text", ["A man.", "The old man opens the door. " * 12], ids=len)
+def test_no_name_of_a_grid_lies_on_another(make_translator: Callable, text: str) -> None:
+    translator = make_translator(num_encoder_layers=1, num_decoder_layers=1)
+    drawn = dict(figures(look(translator, text).to_json()))
+    for kind in ("encoder", "decoder", "cross"):
+        figure = drawn[f"attention-{kind}"]
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes = [t.get_window_extent(renderer) for t in figure.axes[0].texts]
+        assert len(boxes) == 1 + 5 + 1  # title, mean and heads, layer
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        width = figure.axes[0].get_window_extent(renderer).width
+        assert max(box.width for box in boxes) < 1.4 * width
 
 
 def test_what_there_is_not_is_left_out(make_translator: Callable, tmp_path: Path) -> None:

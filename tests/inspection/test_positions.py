@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from calque.inspection.positions import SCORED, positions
+from calque.inspection.positions import LENGTH, SCORED, positions
 from calque.models.build import FAMILIES
 from calque.models.parts.patterns import PATTERNS
-from calque.models.parts.positions import POSITIONS
+from calque.models.parts.positions import LEARNED, POSITIONS
 
-ADDED = {"sinusoidal", "half_split", "learned", "count", "normalised_count"}
-ADDED |= {"structural", "structural_relative"}
+ADDED = dict.fromkeys(["sinusoidal", "half_split", "learned", "count", "structural_relative"], 1)
+ADDED |= dict.fromkeys(["normalised_count", "structural"], 2)  # other ones to sources and targets
 RELATIVE = {"relative": 2 * 4, "structural_relative": 2 * 2}
 
 
@@ -20,9 +20,20 @@ def test_a_table_for_what_is_added_and_one_for_what_is_relative(
     make_translator: Callable, name: str
 ) -> None:
     tables = positions(make_translator(positions=name))["tables"]
-    added = [table for table in tables if table["name"] == "positions, added to the embeddings"]
-    assert len(added) == (name in ADDED)
+    name_of_all = "positions, added to the embeddings"
+    added = [table for table in tables if table["name"].startswith(name_of_all)]
+    assert len(added) == ADDED.get(name, 0)
     assert len(tables) - len(added) == RELATIVE.get(name, 0)
+
+
+def test_a_count_over_the_length_is_that_of_each_side(make_translator: Callable) -> None:
+    of_sources, of_targets = positions(make_translator(positions="normalised_count"))["tables"]
+    assert (of_sources["name"][-10:], of_targets["name"][-10:]) == ("of sources", "of targets")
+    count, later = np.arange(LENGTH), np.arange(LENGTH) / LEARNED
+    np.testing.assert_allclose(np.array(of_sources["values"])[:, 0], count / count[-1], atol=5e-4)
+    np.testing.assert_allclose(np.array(of_targets["values"])[:, 0], later, atol=6e-4)
+    # These are all small, and have a digit more.
+    np.testing.assert_allclose(of_targets["products"], np.outer(later, later), atol=6e-5)
 
 
 @pytest.mark.parametrize("name", ["sinusoidal", "relative"])
@@ -47,7 +58,7 @@ def test_scores_differ_by_position_unless_there_are_none(
     scores = np.array(positions(make_translator(positions=name))["scores"])
     assert scores.shape == (4, SCORED, SCORED)
     spread = np.ptp(scores, axis=(1, 2)).max()
-    assert spread < 0.002 if name == "none" else spread > 0.01
+    assert spread == 0 if name == "none" else spread > 0.01
 
 
 @pytest.mark.parametrize("name", ["alibi", "rotary", "relative"])

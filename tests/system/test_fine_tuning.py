@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from calque.checkpoint import load_tensors
-from calque.recipe import FINE_TUNING
+from calque.fine_tuning import FINE_TUNING
 
 FILES = ["--train", "train.en", "train.de", "--valid", "valid.en", "valid.de"]
 SHORT = ["--set", "training.max_steps=4", "--set", "training.validate_every=4"]

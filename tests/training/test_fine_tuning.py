@@ -11,7 +11,8 @@ import torch
 
 from calque.checkpoint import RunFolder, load_tensors
 from calque.config import CalqueError
-from calque.recipe import make_fine_tuning_recipe, make_recipe
+from calque.fine_tuning import make_fine_tuning_recipe
+from calque.recipe import make_recipe
 from calque.text.tokenizers.interface import SpecialIds
 from calque.text.tokenizers.pair import Tokenizers
 from calque.text.tokenizers.sentence_piece import BPE

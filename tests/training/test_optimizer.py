@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from calque.models.build import FAMILIES, build
 from calque.recipe import TrainingConfig
 from calque.training.optimizer import (
     OPTIMIZERS,
@@ -72,6 +73,18 @@ def test_adamw_shrinks_matrices_and_leaves_vectors(model):
     for name, parameter in model.named_parameters():
         expected = before[name] * (1 - 0.5 * 0.1) if parameter.dim() > 1 else before[name]
         torch.testing.assert_close(parameter.detach(), expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "parts"), [("transformer", {"score": "cosine"}), ("convolutional", {})]
+)
+def test_adamw_leaves_gains_of_rows_however_they_lie(family, parts):
+    model = build(FAMILIES[family].config(d_model=32, **parts), 20, 20)
+    *_, vectors = OPTIMIZERS["adamw"](model, CONFIG).param_groups
+    left = {id(parameter) for parameter in vectors["params"]}
+    gains = [p for n, p in model.named_parameters() if n.endswith(("log_strength", "original0"))]
+    assert gains
+    assert all(id(gain) in left for gain in gains)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -8,12 +8,13 @@ from babel import Locale
 from calque.checkpoint import RunFolder
 from calque.cli.options import TwoFiles
 from calque.config import CalqueError, read_toml
+from calque.fine_tuning import make_fine_tuning_recipe
 from calque.recipe import (
     Recipe,
     apply_change,
-    make_fine_tuning_recipe,
     make_recipe,
     require_corpora,
+    require_trainable,
 )
 from calque.text.data import CorpusConfig
 from calque.text.files import COMPRESSIONS, expand
@@ -98,7 +99,7 @@ def described_recipe(
         apply_change(values, change)
     where = str(path or "command line")
     recipe = make_fine_tuning_recipe(values, start, where) if start else make_recipe(values, where)
-    require_corpora(recipe, where)
+    require_trainable(recipe, where)
     return recipe
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from calque.comparison.results import Breakdown, Number, Row
 from calque.writing import whole_file
@@ -30,12 +30,11 @@ def overview(path: Path, rows: Sequence[Row], title: str) -> None:
     _bleu(axes[0], shown)
     _points(axes[1], shown, lambda row: row.perplexity, "validation perplexity, log scale")
     axes[1].set_xscale("log")
-    low, high = axes[1].get_xlim()
-    ticks = np.geomspace(low, high, 5)[1:-1]
-    axes[1].set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    ticks = _round_ticks(*axes[1].get_xlim())
+    axes[1].set_xticks(ticks, [f"{tick:.6g}" for tick in ticks])
     axes[1].set_xticks([], minor=True)
     _points(axes[2], shown, lambda row: row.training_rate, "training tokens/s")
-    axes[2].set_xlim(left=0)
+    axes[2].set_xlim(0, 1.05 * axes[2].dataLim.x1)
     axes[2].xaxis.set_major_locator(MaxNLocator(4))
     axes[2].xaxis.set_major_formatter("{x:,.0f}")
     axes[0].set_yticks(range(len(shown)), [row.name for row in shown])
@@ -67,7 +66,8 @@ def heat(path: Path, breakdown: Breakdown) -> None:
     for row, column in np.ndindex(values.shape):
         value, colour = values[row, column], INK if bright[row, column] > 0.55 else "white"
         ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=8)
-    ax.set_title(f"{breakdown.title}  (number of lines)", loc="left", fontsize=9, color=INK)
+    # Of the figure: over few columns, the axes are narrower than a title.
+    figure.suptitle(f"{breakdown.title}  (number of lines)", fontsize=9, color=INK)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     _save(figure, path)
@@ -105,6 +105,16 @@ def _points(
             colour, mark, _ = LOOKS[row.verdict]
             ax.errorbar(found.mean, place, xerr=found.spread, fmt=mark, color=colour, markersize=6)
     _label(ax, label)
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Some round numbers between two, for a logarithmic axis."""
+    if high < 4 * low:
+        ticks = MaxNLocator(4).tick_values(low, high)
+    else:
+        ticks = LogLocator(subs=(1, 2, 5), numticks=99).tick_values(low, high)
+    within = [float(tick) for tick in ticks if low <= tick <= high]
+    return within[:: -(-len(within) // 6)]
 
 
 def _label(ax: Axes, text: str) -> None:

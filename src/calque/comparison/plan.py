@@ -13,7 +13,7 @@ from calque.checkpoint import RunFolder
 from calque.comparison.measures import MEASURES
 from calque.config import CalqueError, choose, parse, read_toml
 from calque.models.build import FAMILIES
-from calque.recipe import Positive, Recipe, differences, make_recipe, require_corpora
+from calque.recipe import Positive, Recipe, differences, make_recipe, require_trainable
 from calque.text.data import CorpusConfig, DataConfig
 from calque.text.files import expand
 from calque.writing import whole_file
@@ -227,7 +227,7 @@ def _with_budget(values: Mapping[str, Any], budget: Budget, seed: int, where: st
     limits = {"max_steps": budget.steps, "max_minutes": budget.minutes}
     given = {key: limit for key, limit in limits.items() if limit is not None}
     recipe = make_recipe(_merged(values, {"training": {**given, "seed": seed}}), where)
-    require_corpora(recipe, where)
+    require_trainable(recipe, where)
     data = recipe.data
     for corpus in (*data.train, *data.valid, *data.test):
         for patterns in [corpus.file] if corpus.file else [corpus.source, corpus.target]:

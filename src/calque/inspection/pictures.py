@@ -4,6 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -22,7 +23,11 @@ RAMP = LinearSegmentedColormap.from_list(
     "calque", ["#fbf9f3", "#cfe3dc", "#7fb7b0", "#237278", "#0a2f40"]
 )
 SIGNED = LinearSegmentedColormap.from_list("signed", [RUST, "#fbf9f3", TEAL])
-WIDE_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Noto Sans Arabic")
+WIDE_SCRIPTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    *("PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+    *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai"),
+)
 """Fonts for what DejaVu lacks; those that the machine has are used."""
 DPI = 150
 Drawing = Callable[[Any], Figure]
@@ -84,7 +89,9 @@ def _grid(report: Mapping[str, Any], kind: str) -> Figure:
                 ax.text(across + 0.5, -0.06, name, ha="center", va="bottom")
         ax.text(-0.06, i * 1.08 + 0.5, f"layer {i + 1}", ha="right", va="center")
     ax.set(xlim=(0, columns * 1.08 - 0.08), ylim=(len(layers) * 1.08 - 0.08, 0))
-    figure.suptitle(f"{kind}: {report['source']['text']}", fontsize=9)
+    title = fill(f"{kind}: {report['source']['text']}", width=19 * columns)
+    # In inches, as the names of the heads are of one height whatever the layers are.
+    ax.annotate(title, (0.5, 1), (0, 22), "axes fraction", "offset points", ha="center", fontsize=9)
     return figure
 
 
@@ -169,7 +176,7 @@ def _scores(scores: Sequence[Any]) -> Figure:
     for head, (ax, rows) in enumerate(
         zip(figure.subplots(1, len(scores), squeeze=False)[0], scores, strict=True)
     ):
-        matrix = np.array(rows) - np.mean(rows)
+        matrix = np.array(rows)
         most = np.abs(matrix).max() or 1
         ax.imshow(matrix, cmap=SIGNED, vmin=-most, vmax=most)
         ax.set(xticks=[], yticks=[], title=f"head {head + 1}")

@@ -27,7 +27,10 @@ States = tuple[Tensor, ...]  # each [layers, rows, d_model]: of a GRU one, of an
 
 
 class GRU(nn.GRU):
-    """Gated recurrent units: Cho et al. (2014), arXiv:1406.1078, §2.3."""
+    """Gated recurrent units: Cho et al. (2014), arXiv:1406.1078, §2.3.
+
+    But as cuDNN has them: the reset gate scales U h, not h itself.
+    """
 
     num_states = 1
 
@@ -40,7 +43,10 @@ class GRU(nn.GRU):
 
 
 class LSTM(nn.LSTM):
-    """Long short-term memory: Hochreiter and Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735."""
+    """Long short-term memory: Hochreiter and Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735.
+
+    With the forget gate of Gers et al. (2000), doi:10.1162/089976600300015015.
+    """
 
     num_states = 2
 

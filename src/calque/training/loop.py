@@ -13,10 +13,11 @@ from rich.console import Console
 from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
 from calque.config import CalqueError, choose
 from calque.embeddings.tables import freeze, initial_weights, read_vectors
+from calque.fine_tuning import refuse_another_model
 from calque.models.build import attention_for
 from calque.models.fast_training import use_fast_layers
 from calque.models.precision import uses_bf16
-from calque.recipe import Recipe, differences, refuse_another_model, require_corpora
+from calque.recipe import Recipe, differences, require_trainable
 from calque.text.batching import Batch
 from calque.training.course import Course
 from calque.training.distributed import Processes
@@ -105,7 +106,7 @@ def _begin(recipe: Recipe, out: Path, console: Console, start: RunFolder | None)
     """Make the run folder, with the tokenizer learnt or taken over and the corpora tokenised."""
     choose("training.optimizer", recipe.training.optimizer, OPTIMIZERS)
     choose("training.schedule", recipe.training.schedule, SCHEDULES)
-    require_corpora(recipe, "recipe")
+    require_trainable(recipe, "recipe")
     refuse_occupied(out)
     initial, origin = None, {}
     if start:
@@ -164,6 +165,9 @@ class Training:
             tidy(run, self.state)
             self.report = Report(run.path, self.config, self.state, console)
             self.report.note(f"{what_trains(self.model, processes, bf16)}, into {run.path}")
+            if self.config.warmup_steps >= self.config.max_steps:
+                steps = f"{self.config.warmup_steps:,} of at most {self.config.max_steps:,} steps"
+                self.report.note(f"warm-up: {steps}; the learning rate will not reach its peak")
             if self.state.world_size != processes.world_size:
                 before = f"{self.state.world_size} before the break, which rounded otherwise"
                 self.report.note(f"processes: {processes.world_size}; {before}")

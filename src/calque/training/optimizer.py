@@ -18,8 +18,9 @@ def adam(model: nn.Module, _: TrainingConfig) -> Optimizer:
 
 def adamw(model: nn.Module, config: TrainingConfig) -> Optimizer:
     """Adam with decoupled weight decay (arXiv:1711.05101), of matrices alone."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    # By the axes that are longer than 1: a gain of each row is a vector, however it lies.
+    matrices = [p for p in model.parameters() if p.squeeze().dim() > 1]
+    vectors = [p for p in model.parameters() if p.squeeze().dim() <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

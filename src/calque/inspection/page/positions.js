@@ -48,11 +48,7 @@ function tableView({ name, first, values, products }) {
 }
 
 function scoresView(scores) {
-  const heads = scores.map((matrix, head) => {
-    const mean = matrix.flat().reduce((a, b) => a + b, 0) / matrix.length / matrix[0].length;
-    const centred = matrix.map((row) => row.map((value) => value - mean));
-    return figure(centred, `head ${head + 1}`, "cq-square");
-  });
+  const heads = scores.map((matrix, head) => figure(matrix, `head ${head + 1}`, "cq-square"));
   return element("div", { class: "cq-positions" },
     element("h3", {}, "What positions do to attention"),
     element("p", { class: "cq-hint" }, "Scores of the encoder\u2019s first layer for a sentence that says one token again and again, the mean over some tokens: all that differs is where query (down) and key (across) stand. Teal is above the head\u2019s mean, rust below."),

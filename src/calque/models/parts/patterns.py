@@ -1,7 +1,7 @@
 """Patterns: which source positions the encoder's self-attention compares at all.
 
 A decoder always looks at all that came before: targets are short where sources are long, as in
-BigBird's own encoder-decoders (arXiv:2007.14062, §4.2).
+BigBird's own encoder-decoders (arXiv:2007.14062, §4.1).
 """
 
 from collections.abc import Callable

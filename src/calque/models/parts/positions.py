@@ -29,9 +29,10 @@ LEARNED = 1024
 
 
 class HalfSplitPositions(SinusoidalPositions):
-    """The paper's sinusoids, all sines before all cosines: as in tensor2tensor and Marian.
+    """The paper's sinusoids, all sines before all cosines: as in `MarianMTModel` of transformers.
 
-    The same but for the order of the columns, which a model learns either way.
+    The same but for the order of the columns, which a model learns either way. Marian itself and
+    tensor2tensor also space the wavelengths a little otherwise: exponents of i / (d_model / 2 - 1).
     """
 
     def forward(self, length: int, start: int = 0) -> Float[Tensor, "length d_model"]:

@@ -42,7 +42,7 @@ class TokenizerConfig:
     sampling: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Subword sampling in training, for bpe and unigram; 0 is off. With bpe the probability of
     leaving a merge out (BPE-dropout, arXiv:1910.13267); with unigram the smoothing alpha of
-    arXiv:1804.10959 §3.2."""
+    arXiv:1804.10959 §3.3."""
 
 
 @runtime_checkable

@@ -1,0 +1,55 @@
+"""A recipe for a training that starts from the weights of another run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from calque.config import CalqueError
+from calque.recipe import Recipe, differences, make_recipe, with_preset
+
+FINE_TUNING: dict[str, Any] = {
+    "max_steps": 5000,
+    "batch_tokens": 2048,
+    "validate_every": 100,
+    "save_every": 100,
+    "schedule": "inverse_sqrt",
+    "learning_rate": 0.0003,
+    "warmup_steps": 100,
+    "patience": 5,
+}
+"""The `training` section of a training that starts from another run's weights, where its recipe
+does not say otherwise: short, at a rate that refines what is known, and validated often."""
+
+FREE = ("tokenizer.sampling", "model.dropout")
+"""Keys that may differ from those of the run whose weights and tokenizer training starts from."""
+
+
+def make_fine_tuning_recipe(values: Mapping[str, Any], start: Recipe, where: str) -> Recipe:
+    """As `make_recipe`, for a training that starts from the weights of the run of `start`.
+
+    What `values` leave out of tokenizer, model, decoding and languages is as there; what they leave
+    out of training is FINE_TUNING.
+    """
+    known = asdict(start) | {"training": FINE_TUNING}
+    known["data"] = {key: known["data"][key] for key in ("source_language", "target_language")}
+    sections = with_preset(values, where)
+    for section, content in known.items():
+        given = sections.get(section, {})
+        # What is no table stays as it is, for `parse` to refuse.
+        sections[section] = {**content, **given} if isinstance(given, Mapping) else given
+    return make_recipe(sections, where)
+
+
+def refuse_another_model(recipe: Recipe, start: Recipe, where: str) -> None:
+    """Raise CalqueError, with the keys, unless the weights of `start` do for `recipe`."""
+    if recipe.training.embeddings:
+        raise CalqueError(
+            f"{where}: training from it takes its embeddings too; leave training.embeddings out"
+        )
+    parts = ("tokenizer.", "model.")
+    other = [key for key in differences(start, recipe) if key.startswith(parts) and key not in FREE]
+    if other:
+        raise CalqueError(
+            f"{where}: to train from it, {', '.join(other)} must be as in its recipe; "
+            "leave them out, and they are"
+        )
