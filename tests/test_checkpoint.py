@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from calque import writing
+from calque import checkpoint, writing
 from calque.checkpoint import (
     MODEL,
     RunFolder,
@@ -212,6 +212,23 @@ def test_best_weights_stand_in_until_the_run_is_published(made, tmp_path):
     assert run.weights().parent.name == "step-00000020"
     run.publish(weights(run, 3))
     assert RunFolder(run.path).weights() == run.path / MODEL
+
+
+def test_a_best_that_is_replaced_while_it_is_read_is_no_damage(made, tmp_path, monkeypatch):
+    whole = RunFolder(made)
+    run = RunFolder.create(tmp_path / "run", whole.recipe, whole.tokenizers, whole.preparation)
+    later = weights(run, seed=2)
+    keep(run.path, "best", 1, 0.1, weights(run))
+
+    def replaced(folder):
+        monkeypatch.undo()
+        shutil.rmtree(folder)
+        keep(run.path, "best", 2, 0.2, later)
+        return check_manifest(folder)
+
+    monkeypatch.setattr(checkpoint, "check_manifest", replaced)
+    loaded = run.load_model().state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in later.items())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"score": "x"}', '{"score": null}'])

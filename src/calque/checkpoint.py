@@ -24,7 +24,7 @@ RECIPE, TOKENIZER, MODEL, MANIFEST = (
     "model.safetensors",
     "manifest.json",
 )
-PREPARATION, SCORE = "preparation.json", "score.json"
+PREPARATION, SCORE, METRICS = "preparation.json", "score.json", "metrics.jsonl"
 INITIAL = "initial.safetensors"
 """Weights that a training starts from, until it has ended; not in a run that started from none."""
 
@@ -127,8 +127,15 @@ class RunFolder:
     def load_model(self, attention: str = "plain") -> Model:
         """The model with its best weights; while training is under way, the best so far."""
         model = self.new_model(attention)
-        load_weights(model, self.weights())
-        return model
+        while True:
+            listed = self._saved()
+            try:
+                load_weights(model, self.weights())
+                return model
+            except CalqueError:
+                # A training may have replaced what was listed before it was read.
+                if listed == self._saved():
+                    raise
 
     def weights(self) -> Path:
         """The file of the best weights. Raises CalqueError when nothing has been saved yet."""
@@ -139,6 +146,9 @@ class RunFolder:
             raise CalqueError(f"{self.path}: no weights yet; training has not saved a checkpoint")
         check_manifest(saved[-1])
         return saved[-1] / MODEL
+
+    def _saved(self) -> set[Path]:
+        return set(self.path.glob("*/step-*"))
 
     def checkpoints(self) -> list[Path]:
         """Folders of the last checkpoints, oldest first."""

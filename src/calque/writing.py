@@ -25,9 +25,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise CalqueError(
-            f"{path}: cannot be written: {reason}; what was saved before is still whole"
-        ) from None
+        before = "; what was saved before is still whole" if path.parent.exists() else ""
+        raise CalqueError(f"{path}: cannot be written: {reason}{before}") from None
 
 
 @contextmanager

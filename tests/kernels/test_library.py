@@ -44,6 +44,12 @@ def test_they_are_compiled_once(cache):
 
 
 @needs_compiler
+def test_the_compiler_may_be_named_with_arguments(cache, monkeypatch):
+    monkeypatch.setenv("CC", f"{COMPILER} -O2")
+    assert kernels.library() is not None
+
+
+@needs_compiler
 def test_several_may_compile_them_at_a_time(cache):
     command = [sys.executable, "-c", LOAD]
     processes = [subprocess.Popen(command) for _ in range(3)]

@@ -2,8 +2,12 @@
 
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from calque.config import CalqueError
+from calque.training.loop import resume, train
 
 SLOW = {"max_steps": 100_000, "validate_every": 100_000, "save_every": 100_000}
 FIRST_STEPS = (
@@ -56,6 +60,37 @@ def test_saves_and_says_how_to_go_on(number, begun, child, tmp_path):
     resumed.send(number)
     assert resumed.wait() == 130
     assert int(saved(tmp_path / "run")[0][-8:]) >= step + 2
+
+
+@pytest.mark.parametrize("streams", [[2], [1], [1, 2]], ids=str)
+def test_saves_when_who_reads_along_has_gone(streams, begun, tmp_path):
+    """As in `calque train 2>&1 | tee log`: Ctrl-C ends both."""
+    gone = f"read, write = os.pipe(); os.close(read); [os.dup2(write, s) for s in {streams}]"
+    training = begun(FIRST_STEPS.replace("print('has begun')", f"print('has begun'); {gone}"))
+    training.send(signal.SIGINT)
+    training.process.join(60)
+    assert saved(tmp_path / "run")
+    assert training.process.exitcode == 130
+
+
+def test_nobody_else_can_train_there_meanwhile(begun, child, content, tmp_path):
+    training = begun(validate_every=2)
+    training.wait_for("best")
+    training.send(signal.SIGSTOP)
+    before = content(tmp_path / "run")
+    with pytest.raises(CalqueError, match="run: is being trained by another process"):
+        resume(tmp_path / "run")
+    assert content(tmp_path / "run") == before
+    training.send(signal.SIGKILL)
+    training.wait()
+    assert child(tmp_path / "run", before="loop.Training._done = lambda _: True").wait() == 0
+
+
+def test_another_thread_may_train(tiny, tmp_path, console):
+    with ThreadPoolExecutor() as pool:
+        short = tiny(training={"max_steps": 2})
+        assert pool.submit(train, short, tmp_path / "run", console).result()
+    assert resume(tmp_path / "run", None, console)
 
 
 def test_is_heard_at_once(begun):

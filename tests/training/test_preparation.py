@@ -8,6 +8,7 @@ from rich.console import Console
 
 from calque.config import CalqueError
 from calque.text.tokenizers.interface import UNK
+from calque.training.course import Course
 from calque.training.preparation import (
     changed_split,
     describe,
@@ -33,6 +34,19 @@ def test_counts_what_was_read_and_what_was_left_out(tiny, corpus, tmp_path, cons
     show(description, console)
     assert "train: 161 pairs" in console.file.getvalue()
     assert "left out: 1 empty source, 1 source over 256 tokens" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("weight", [1, 2.3, 0.5, 1e-6])
+def test_batches_per_epoch_are_those_of_the_course(weight, tiny, corpus, tmp_path, console):
+    pair = {
+        side: str(corpus / f"train.{code}") for side, code in (("source", "en"), ("target", "de"))
+    }
+    recipe = tiny(data={"train": [pair | {"weight": weight}]})
+    tokenizers = learn_tokenizers(recipe, console)
+    corpora = prepare_corpora(recipe, tokenizers, console)
+    description = describe(corpora, recipe, tokenizers)
+    course = Course(corpora.train, tokenizers, recipe, recipe.training.batch_tokens, tmp_path)
+    assert description["batches_per_epoch"] == len(list(course.batches(0, 0)))
 
 
 def test_validation_pairs_are_never_left_out(tiny, corpus, tmp_path, console):

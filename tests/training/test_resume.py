@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from calque import Translator
 from calque.config import CalqueError
 from calque.training.loop import resume, train
 
@@ -161,6 +162,44 @@ def test_a_damaged_checkpoint_is_named(name, damage, run):
         file.write_bytes(whole)
     with pytest.raises(CalqueError, match=re.escape(str(file))):
         resume(run)
+
+
+def test_a_damaged_checkpoint_is_told_with_the_way_on(child, tiny, tmp_path):
+    out = tmp_path / "run"
+    recipe = tiny(training={"keep_last": 2})
+    assert child(out, recipe, die_at=[["step"], 15]).wait() == -signal.SIGKILL
+    newest = out / "checkpoints" / "step-00000012"
+    (newest / "optimizer.safetensors").write_bytes(b"")
+    with pytest.raises(CalqueError, match=f"To go on from step-00000006, delete {newest}"):
+        resume(out)
+    shutil.rmtree(newest)
+    assert child(out).wait() == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "cut off"])
+@pytest.mark.parametrize("death", [["step"], ["publish"]], ids=str)
+def test_a_lost_best_is_told_and_gone_on_without(how, death, child, tiny, tmp_path):
+    out = tmp_path / "run"
+    at = 15 if death == ["step"] else 1
+    assert child(out, tiny(), die_at=[death, at]).wait() == -signal.SIGKILL
+    (best,) = (out / "best").iterdir()
+    if how == "removed":
+        shutil.rmtree(best)
+    else:
+        (best / "model.safetensors").write_bytes(b"")
+    resumed = child(out)
+    assert resumed.wait() == 0, resumed.printed
+    assert f"{best}" in resumed.printed.replace("\n", "")
+    assert "training goes on without this one of the best" in resumed.printed
+    assert (out / "model.safetensors").exists()
+    Translator.load(out)
+
+
+def test_without_a_checkpoint_it_is_told_that_training_begins_anew(run, child):
+    shutil.rmtree(run / "checkpoints")
+    resumed = child(run)
+    assert resumed.wait() == 0
+    assert "no checkpoint is left; training begins anew" in resumed.printed
 
 
 def test_steps_of_another_size_are_refused_and_other_processes_noted(run, child):

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -39,31 +40,33 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def _compiler() -> str | None:
-    named = os.environ.get("CC")
-    found = map(shutil.which, [named] if named else ["cc", "gcc", "clang"])
-    return next(filter(None, found), None)
+def _compiler() -> list[str] | None:
+    """The command, which CC may give with arguments."""
+    named = shlex.split(os.environ.get("CC", ""))
+    commands = [named] if named else [["cc"], ["gcc"], ["clang"]]
+    found = ([shutil.which(name), *rest] for name, *rest in commands)
+    return next((command for command in found if command[0]), None)
 
 
-def _digest(compiler: str) -> str:
+def _digest(compiler: list[str]) -> str:
     """Of all that the compiled kernels depend on: a folder may serve unlike machines."""
     digest = hashlib.sha256()
     for source in sorted(FOLDER.iterdir(), key=lambda file: file.name):
         if source.name.endswith((".c", ".h")):
             digest.update(source.read_bytes())
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     digest.update(version)
     digest.update(repr((compiler, FLAGS, sorted(torch.cpu.get_capabilities().items()))).encode())
     return digest.hexdigest()[:16]
 
 
-def _compile(compiler: str, made: Path) -> None:
+def _compile(compiler: list[str], made: Path) -> None:
     """Beside its place first: another process may be at it, or this one may be killed."""
     beside = tempfile.TemporaryDirectory(dir=made.parent)
     with as_file(FOLDER) as folder, beside as place:
         sources = [str(folder / name) for name in SOURCES]
         part = Path(place) / made.name
-        command = [compiler, *FLAGS, *sources, "-o", str(part), "-lm"]
+        command = [*compiler, *FLAGS, *sources, "-o", str(part), "-lm"]
         subprocess.run(command, capture_output=True, check=True)
         with part.open("rb") as whole:
             os.fsync(whole.fileno())

@@ -76,6 +76,8 @@ def padding_waste(
     lengths: Int[np.ndarray, "pairs 2"], batches: Sequence[Int[np.ndarray, " _"]]
 ) -> float:
     """Share of all positions, of source and target together, that hold padding: from 0 to 1."""
+    if not batches:
+        return 0.0
     with_eos = lengths[np.concatenate(batches)]
     with_eos += 1
     sizes = np.array([len(batch) for batch in batches])

@@ -2,8 +2,11 @@
 
 import os
 import signal
+from contextlib import suppress
+from threading import current_thread, main_thread
 from types import FrameType, TracebackType
 
+SIGNALS = signal.SIGINT, signal.SIGTERM
 STDERR = 2
 
 
@@ -15,7 +18,9 @@ class Interruption:
         self.name = ""
 
     def __enter__(self) -> "Interruption":
-        self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        # Python gives signals to the main thread alone; another one trains without.
+        heard = SIGNALS if current_thread() is main_thread() else ()
+        self.previous = {number: signal.signal(number, self._ask) for number in heard}
         return self
 
     def __exit__(
@@ -31,7 +36,9 @@ class Interruption:
 
     def _ask(self, number: int, _: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not self.asked and not self.quiet:
-            # Not print: the signal may have come in the middle of one.
-            os.write(STDERR, b"\nsaving after this step; Ctrl-C to leave without\n")
-        self.name = signal.Signals(number).name
+        first, self.name = not self.asked, signal.Signals(number).name
+        if first and not self.quiet:
+            # Not print: the signal may have come in the middle of one. And who reads along may
+            # have had the same signal.
+            with suppress(OSError):
+                os.write(STDERR, b"\nsaving after this step; Ctrl-C to leave without\n")

@@ -2,12 +2,10 @@
 
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int
 from rich.console import Console
 
 from calque.checkpoint import MODEL, RunFolder, average, refuse_occupied
@@ -23,6 +21,7 @@ from calque.training.course import Course
 from calque.training.distributed import Processes
 from calque.training.helpers import helped
 from calque.training.interruption import Interruption
+from calque.training.lock import LOCK, locked
 from calque.training.memory import forget_old_kernels, keep_freed_memory
 from calque.training.optimizer import OPTIMIZERS
 from calque.training.preparation import (
@@ -32,7 +31,7 @@ from calque.training.preparation import (
     prepare_corpora,
     show,
 )
-from calque.training.progress import Report, Silence, clock, what_trains
+from calque.training.progress import Report, Silence, clock, too_long_warm_up, what_trains
 from calque.training.schedule import SCHEDULES
 from calque.training.state import (
     TrainingState,
@@ -87,14 +86,17 @@ def resume(
         processes.from_main(lambda: _refuse_changed(out, recipe))
         run = RunFolder(out)
         if run.finished:
-            run.forget_initial()  # a kill may have come before it
+            run.forget_initial()  # a kill may have come before either
+            (out / LOCK).unlink(missing_ok=True)
             console.print(f"{out}: has been trained to its end", highlight=False, markup=False)
             return True
         return _go_on(run, processes, console, with_helpers)
 
 
 def _go_on(run: RunFolder, alone: Processes, console: Console, with_helpers: bool) -> bool:
-    with helped(alone, run) if with_helpers else nullcontext(alone) as processes:
+    with ExitStack() as stack:
+        alone.from_main(lambda: stack.enter_context(locked(run)))  # for all of them
+        processes = stack.enter_context(helped(alone, run)) if with_helpers else alone
         return Training(run, processes, console).run()
 
 
@@ -162,15 +164,14 @@ class Training:
         self.course = Course(self.corpora.train, run.tokenizers, self.recipe, step_tokens, place)
         self.report = Silence()
         if processes.is_main:
-            tidy(run, self.state)
-            self.report = Report(run.path, self.config, self.state, console)
-            self.report.note(f"{what_trains(self.model, processes, bf16)}, into {run.path}")
-            if self.config.warmup_steps >= self.config.max_steps:
-                steps = f"{self.config.warmup_steps:,} of at most {self.config.max_steps:,} steps"
-                self.report.note(f"warm-up: {steps}; the learning rate will not reach its peak")
+            notes = [f"{what_trains(self.model, processes, bf16)}, into {run.path}"]
+            notes += [*tidy(run, self.state), *too_long_warm_up(self.config)]
             if self.state.world_size != processes.world_size:
                 before = f"{self.state.world_size} before the break, which rounded otherwise"
-                self.report.note(f"processes: {processes.world_size}; {before}")
+                notes.append(f"processes: {processes.world_size}; {before}")
+            self.report = Report(run.path, self.config, self.state, console)
+            for text in notes:
+                self.report.note(text)
         self.state.world_size = processes.world_size
 
     def run(self) -> bool:
@@ -206,13 +207,13 @@ class Training:
             self.processes.fail(self._not_finite(batch))
         except BatchTooLargeError as error:
             raise CalqueError(
-                f"out of memory in step {number}, on {self._longest(error.rows)}. "
+                f"out of memory in step {number}, on {self.course.longest(error.rows)}. "
                 "Lower training.batch_tokens or data.max_length"
             ) from None
         if result.too_large is not None:
             self.report.note(
                 f"step {number}: out of memory; went on with the batch in pieces. Its longest "
-                f"pairs: {self._longest(result.too_large)}"
+                f"pairs: {self.course.longest(result.too_large)}"
             )
         self.state.count(result)
         self.state.seconds = self.processes.number_of_main(time.monotonic() - self.start)
@@ -252,14 +253,17 @@ class Training:
         save_checkpoint(self.run_folder, self.stepper, self.state, self.config)
 
     def _leave(self, signal_name: str) -> None:
-        self.report.note(
-            f"{signal_name or 'stopped'}: saved at step {self.state.step:,}; "
-            f"go on with: calque train --resume --out {self.run_folder.path}"
-        )
+        with suppress(OSError, SystemExit):  # Ctrl-C may have ended who reads along, too
+            self.report.note(
+                f"{signal_name or 'stopped'}: saved at step {self.state.step:,}; "
+                f"go on with: calque train --resume --out {self.run_folder.path}"
+            )
 
     def _publish(self) -> None:
         """Put the best weights, or the mean of the last if it is better, to the top."""
         shutil.rmtree(self.course.segmentations, ignore_errors=True)
+        if not self.state.best:  # it was lost, and no step has followed
+            self._validated()
         weights, what = load_best(self.run_folder, self.state), "best weights"
         if self.state.best[0][1] == 0:
             what = "no step was better than the start, whose weights are"
@@ -282,11 +286,6 @@ class Training:
             f"{validation.loss:.3f} · BLEU {validation.bleu:.2f}{' · best' if better else ''}"
         )
         return mean if better else None
-
-    def _longest(self, rows: Int[np.ndarray, " pairs"]) -> str:
-        store = self.corpora.train
-        longest_first = rows[store.lengths[rows].max(axis=1).argsort()[::-1]]
-        return ", ".join(store.origin(int(row)) for row in longest_first[:3])
 
     def _not_finite(self, batch: Batch) -> str:
         lines = ", ".join(self.corpora.train.origin(int(row)) for row in batch.rows[:20])

@@ -16,6 +16,7 @@ from calque.text.corpus import read_pairs
 from calque.text.data import CorpusConfig
 from calque.text.store import TokenStore, fingerprint, prepare
 from calque.text.tokenizers.pair import Tokenizers
+from calque.training.course import plan_weights
 from calque.writing import cache_folder, writing
 
 SHOW_EVERY = 10_000  # pairs
@@ -76,7 +77,8 @@ def describe(corpora: Corpora, recipe: Recipe, tokenizers: Tokenizers) -> dict[s
     """What was prepared: pairs, tokens, what was left out and why, and how much is padding."""
     unknown = tokenizers.special.unk
     lengths, training = corpora.train.lengths, recipe.training
-    batches = plan(lengths, training.batch_tokens, seed=training.seed, epoch=0)
+    how = {"seed": training.seed, "epoch": 0, "weights": plan_weights(corpora.train)}
+    batches = plan(lengths, training.batch_tokens, **how)
     return {
         "train": _counts(corpora.train, unknown),
         "valid": _counts(corpora.valid, unknown),

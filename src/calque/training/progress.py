@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from calque.checkpoint import METRICS
 from calque.kernels.library import library
 from calque.recipe import TrainingConfig
 from calque.training.distributed import Processes
@@ -30,6 +31,14 @@ def what_trains(model: nn.Module, processes: Processes, bf16: bool) -> str:
     slower = ", slower for want of a C compiler" if device == "cpu" and not library() else ""
     precision = "bf16" if bf16 else "float32"
     return f"model: {size:,} parameters, on {device} in {precision}{several}{slower}"
+
+
+def too_long_warm_up(config: TrainingConfig) -> list[str]:
+    """What is to be said if training ends before the learning rate has risen."""
+    if config.warmup_steps < config.max_steps:
+        return []
+    steps = f"{config.warmup_steps:,} of at most {config.max_steps:,} steps"
+    return [f"warm-up: {steps}; the learning rate will not reach its peak"]
 
 
 class Silence:
@@ -64,7 +73,7 @@ class Report(Silence):
         self, folder: Path, config: TrainingConfig, state: TrainingState, console: Console
     ) -> None:
         self.config, self.console = config, console
-        self.metrics = folder / "metrics.jsonl"
+        self.metrics = folder / METRICS
         # Where nothing has been saved, not even step 0 has been recorded for good.
         first = state.step + 1 if state.step else 0
         self._forget_from(first)

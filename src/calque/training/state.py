@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from calque.checkpoint import (
+    METRICS,
     MODEL,
     SCORE,
     RunFolder,
@@ -137,19 +138,32 @@ def saved_state(run: RunFolder) -> TrainingState | None:
     saved = run.checkpoints()
     if not saved:
         return None
-    check_manifest(saved[-1])
-    values = json.loads((saved[-1] / STATE).read_text(encoding="utf-8"))
-    return parse(TrainingState, values, str(saved[-1] / STATE))
+    *older, newest = saved
+    try:
+        check_manifest(newest)
+    except CalqueError as error:
+        way = f". To go on from {older[-1].name}, delete {newest}" if older else ""
+        raise CalqueError(f"{error}{way}") from None
+    values = json.loads((newest / STATE).read_text(encoding="utf-8"))
+    return parse(TrainingState, values, str(newest / STATE))
 
 
-def tidy(run: RunFolder, state: TrainingState) -> None:
-    """Remove what a training that was broken off has left and `state` does not know of."""
+def tidy(run: RunFolder, state: TrainingState) -> list[str]:
+    """Remove what a training that was broken off has left and `state` does not know of.
+
+    Best checkpoints that are missing, altered or cut off are left out of `state`. Returns what is
+    to be said of what was lost.
+    """
+    lost = _leave_out_lost_best(run, state)
+    if not state.step and (run.path / METRICS).exists():
+        lost.append(f"{run.path}: no checkpoint is left; training begins anew")
     for part in (*run.path.glob(PART.format("*")), *run.path.glob(f"*/{PART.format('*')}")):
         if part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink()
     _drop_all_but_best(run, state)
+    return lost
 
 
 def save_if_best(
@@ -189,3 +203,15 @@ def _drop_all_but_best(run: RunFolder, state: TrainingState) -> None:
     for folder in run.path.glob("best/step-*"):
         if folder.name not in wanted:
             discard(folder)
+
+
+def _leave_out_lost_best(run: RunFolder, state: TrainingState) -> list[str]:
+    kept, lost = [], []
+    for score, step in state.best:
+        try:
+            check_manifest(run.path / "best" / checkpoint_name(step))
+            kept.append((score, step))
+        except CalqueError as error:
+            lost.append(f"{error}; training goes on without this one of the best")
+    state.best = kept
+    return lost
