@@ -152,9 +152,10 @@ GOOD = {"q": "A dog.", **ENDE}
     [
         ({"q": "A dog.", "source": "en"}, "Invalid request: missing target parameter"),
         ({"source": "en", "target": "de"}, "Invalid request: missing q parameter"),
-        (GOOD | {"q": ""}, "Invalid request: q: "),
+        (GOOD | {"q": ""}, "Invalid request: q is empty"),
+        (GOOD | {"q": []}, "Invalid request: q is empty"),
         (GOOD | {"q": 5}, "Invalid request: q: "),
-        (GOOD | {"q": "\ud800"}, "Invalid request: q: "),
+        (GOOD | {"q": "\ud800"}, "Invalid request: q: half of a surrogate pair is no text"),
         (GOOD | {"source": "fr"}, "fr is not supported"),
         (GOOD | {"target": "auto"}, "auto is not supported"),
         (GOOD | {"target": "en"}, "en is not available as a target language from en"),
@@ -162,7 +163,7 @@ GOOD = {"q": "A dog.", **ENDE}
         (GOOD | {"alternatives": -1}, "Invalid request: alternatives: "),
         (GOOD | {"q": "a" * 5001}, "Invalid request: request (5001) exceeds text limit (5000)"),
         (GOOD | {"q": ["a" * 3000] * 2}, "Invalid request: request (6000) exceeds text limit"),
-        ([], "Invalid request: body: "),
+        ([], "Invalid request: not a JSON object"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -173,13 +174,38 @@ def test_what_cannot_be_done_is_said(
     assert error(answer).startswith(message)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 60_000, b"q=A+dog."])
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 60_000, b"q=A+dog."])
 def test_what_is_no_message_is_said(
     client: httpx2.Client, error: Callable[[httpx2.Response], str], body: bytes
 ):
     answer = client.post("/translate", content=body)
     assert answer.status_code == 400
     assert error(answer) == "Invalid request: neither JSON nor a form"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b'{"q": "sch\xf6n", "source": "en", "target": "de"}'),
+        ("application/x-www-form-urlencoded", b"q=sch\xf6n&source=en&target=de"),
+        ("application/x-www-form-urlencoded", b"q=sch%F6n&source=en&target=de"),
+        ("application/x-www-form-urlencoded", b"q=a%ED%A0%80b&source=en&target=de"),
+    ],
+    ids=str,
+)
+def test_what_is_not_utf8_is_said(
+    client: httpx2.Client, error: Callable[[httpx2.Response], str], kind: str, body: bytes
+):
+    answer = client.post("/translate", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 400
+    assert error(answer) == "Invalid request: not UTF-8"
+
+
+def test_a_form_is_read_as_it_was_written(client: httpx2.Client):
+    asked = GOOD | {"q": "Two dogs & a ‘cat’ + 中 100 %."}
+    assert (
+        client.post("/translate", data=asked).json() == client.post("/translate", json=asked).json()
+    )
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,10 @@ def test_what_cannot_be_served_is_said(calque, here: Path):
     outcome = calque("serve", "run", "run")
     assert outcome.code == 2
     assert outcome.err.startswith("Error: run: is for en-de, as run; a pair of languages is")
+    for origin in ("https://example.org/", "foo", "https://*/x"):
+        outcome = calque("serve", "run", "--cors", origin)
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"Error: --cors {origin}: not an origin; write it as")
     outcome = calque("serve", "run", "--api-keys", "recipe.txt")
     assert (outcome.code, outcome.err) == (2, "Error: recipe.txt: there is no such file\n")
 

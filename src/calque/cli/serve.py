@@ -4,10 +4,13 @@
 # FastAPI and PyTorch take seconds to import.
 
 from pathlib import Path
+from re import fullmatch
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from calque.config import CalqueError
 
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run folders, one for each language pair.")
@@ -66,6 +69,13 @@ def serve(
     from calque.serving.limits import Limits
     from calque.serving.server import serve as start
 
+    for origin in cors or ():
+        # As browsers send it: compared letter by letter, another form would never be met.
+        if origin != "*" and not fullmatch(r"https?://[^/?#\s]+", origin):
+            raise CalqueError(
+                f"--cors {origin}: not an origin; write it as https://example.org, without a path, "
+                "or * for any"
+            )
     limits = Limits(characters=max_characters, waiting=max_waiting, seconds=timeout, grace=grace)
     settings = Settings(limits=limits, api_keys=api_keys, origins=cors or ())
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,10 +1,12 @@
 """What requests say and what they are answered, as the OpenAPI description has it."""
 
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from fastapi.openapi.constants import REF_TEMPLATE
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from calque.serving.limits import Refused
@@ -13,7 +15,10 @@ Message = TypeVar("Message", bound=BaseModel)
 
 
 def _is_text(value: str) -> str:
-    value.encode()  # half of a surrogate pair raises a ValueError
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("half", "half of a surrogate pair is no text") from None
     return value
 
 
@@ -144,25 +149,41 @@ async def read(request: Request, message: type[Message]) -> Message:
     """A message from JSON or from a form. Raises Refused when it is not one."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
-            values: Any = dict(await request.form())
+        if kind == "application/x-www-form-urlencoded":
+            # Starlette would put other characters in the place of what is not UTF-8.
+            text = (await request.body()).decode()
+            values: Any = dict(parse_qsl(text, keep_blank_values=True, errors="strict"))
+        elif kind == "multipart/form-data":
+            values = dict(await request.form())
         else:
             values = await request.json()
         return message.model_validate(values)
     except ValidationError as error:
         raise Refused(400, explained(error.errors())) from None
+    except UnicodeDecodeError:
+        raise Refused(400, "Invalid request: not UTF-8") from None
     except (ValueError, RecursionError, HTTPException):
         raise Refused(400, "Invalid request: neither JSON nor a form") from None
 
 
 def explained(errors: Any) -> str:
     """What is wrong with a message, without what was in it."""
-    first = errors[0]
-    names = [part for part in first["loc"] if isinstance(part, str) and part != "body"]
-    name = names[0] if names else "body"
-    if first["type"] == "missing":
-        return f"Invalid request: missing {name} parameter"
+    first, name = errors[0], _field_of(errors[0])
+    # A text or a list may be expected: what is wrong is told once for each.
+    kinds = {error["type"] for error in errors if _field_of(error) == name}
+    if "missing" in kinds:
+        return f"Invalid request: missing {name or 'body'} parameter"
+    if kinds & {"string_too_short", "too_short"}:
+        return f"Invalid request: {name} is empty"
+    if not name:
+        return "Invalid request: not a JSON object"
     return f"Invalid request: {name}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _field_of(error: Any) -> str:
+    """Empty, if it is of the whole message."""
+    names = (part for part in error["loc"] if isinstance(part, str) and part != "body")
+    return next(names, "")
 
 
 def accepts(message: type[BaseModel]) -> dict[str, Any]:
