@@ -18,7 +18,7 @@ import typer
 
 from calque import Translator
 from calque.checkpoint import load_tensors
-from calque.cli import app
+from calque.cli import SPINS, app
 from calque.config import read_toml
 from calque.recipe import PRESETS
 
@@ -50,6 +50,26 @@ class TestHelp:
 
     def test_version(self, calque):
         assert calque("--version") == (0, f"calque {version('calque')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=str,
+)
+def test_threads_are_told_to_sleep_before_pytorch_is_there(given, spins):
+    """Which would read it as it is imported."""
+    known = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = (
+        "import os, sys\n"
+        "from calque.cli import main\n"
+        "sys.argv = ['calque', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(command, env=known | given, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == f"{spins} False"
 
 
 @pytest.fixture(scope="module")
