@@ -1,12 +1,15 @@
 """Words, other ways to go on, and looks."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from calque.config import CalqueError
 from calque.inspection import look
+from calque.serving.loaded import load
 from calque.translator import Translator
 
 ENDE = {"source": "en", "target": "de"}
@@ -73,6 +76,19 @@ def test_the_translation_itself_is_among_its_alternatives(
         asked = {"q": sentence, **ENDE, "prefix": prefix, "number": 10}
         found = client.post("/v1/alternatives", json=asked).json()["alternatives"]
         assert best in ["".join(one["sentence"]["target"]) for one in found]
+
+
+def test_a_prefix_that_leaves_no_room_is_refused_before_the_model_reads_it(run: Path):
+    loaded = load(run, "cpu")
+    (prefix,) = loaded.translator.tokenizers.target.decode([[9] * 100])
+    read = []
+    for module in loaded.plain.modules():
+        module.register_forward_pre_hook(lambda *_: read.append(1))
+    with pytest.raises(CalqueError, match=r"^prefix: \d+ tokens, of at most 30 in a target$"):
+        loaded.alternatives("A dog.", prefix, 1)
+    assert not read
+    loaded.alternatives("A dog.", "", 1)
+    assert read
 
 
 def test_a_choice_can_be_gone_on_from(client: httpx2.Client, sentences: list[str]):

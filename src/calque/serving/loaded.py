@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calque.checkpoint import RunFolder
 from calque.config import CalqueError
-from calque.decoding.prefix import likeliest_after, search_from
+from calque.decoding.prefix import check_prefix, likeliest_after, search_from
 from calque.inspection.attention import by_heads, captured, kind_of, plain
 from calque.inspection.measures import align
 from calque.inspection.words import Word, words
@@ -93,6 +93,8 @@ class Loaded:
         (ids,), (begun,) = sides.source.encode([line]), sides.target.encode([prefix.rstrip()])
         if len(ids) > self.max_length:
             raise CalqueError(f"q: {len(ids)} tokens, of at most {self.max_length} in a sentence")
+        # Before the model reads it: token by token, that takes long.
+        check_prefix(len(begun) + 1, self.translator.decoding)
         source = torch.tensor([[*ids, self.plain.config.eos_id]], device=self._device)
         model = self.translator.with_trees(self.plain, [line])
         following = self._following(model, source, begun, prefix)[:number]
