@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -122,6 +123,25 @@ def test_who_stops_waiting_takes_the_sentences_along(
     assert recorded.batches == [sentences[:1], sentences[4:6]]
 
 
+def test_the_queue_changes_only_between_two_steps_of_the_event_loop(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    changes = set()
+
+    class Watched(deque):  # type: ignore[type-arg]
+        def popleft(self) -> object:
+            changes.add(threading.current_thread())
+            return super().popleft()
+
+    async def ask() -> None:
+        async with batching(loaded, recorded) as batcher:
+            await batcher.translate(sentences)
+
+    monkeypatch.setattr("calque.serving.batcher.deque", Watched)
+    asyncio.run(ask())
+    assert changes == {threading.current_thread()}
+
+
 def test_a_full_queue_is_said_at_once(loaded: Loaded, recorded: Recorded, sentences: list[str]):
     async def ask() -> None:
         async with batching(loaded, recorded, waiting=3) as batcher:
@@ -144,7 +164,6 @@ def test_a_full_queue_is_said_at_once(loaded: Loaded, recorded: Recorded, senten
     asyncio.run(ask())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_who_would_wait_in_vain_is_told_at_once(
     loaded: Loaded, recorded: Recorded, sentences: list[str]
 ):

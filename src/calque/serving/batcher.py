@@ -82,8 +82,13 @@ class Batcher:
     async def _drain(self) -> None:
         await asyncio.sleep(GATHERING)
         loop = asyncio.get_running_loop()
-        while self._queue:
-            batch, outcomes = await loop.run_in_executor(self._thread, self._next_batch)
+        while batch := self._take():  # here, as the queue is the event loop's
+            start, lines = time.perf_counter(), [one.line for one in batch]
+            outcomes = await loop.run_in_executor(self._thread, _outcomes, self.loaded, lines)
+            took = time.perf_counter() - start
+            pace = took / len(batch)
+            self._pace += (0.2 if self._pace else 1.0) * (pace - self._pace)
+            self._count(batch, outcomes, took)
             for one, outcome in zip(batch, outcomes, strict=True):
                 if one.found.done():  # its client has gone
                     continue
@@ -91,17 +96,6 @@ class Batcher:
                     one.found.set_exception(outcome)
                 else:
                     one.found.set_result(outcome)
-
-    def _next_batch(self) -> tuple[list[_Waiting], Sequence[Found | Exception]]:
-        batch, start = self._take(), time.perf_counter()
-        if not batch:
-            return [], []
-        outcomes = _outcomes(self.loaded, [one.line for one in batch])
-        took = time.perf_counter() - start
-        pace = took / len(batch)
-        self._pace += (0.2 if self._pace else 1.0) * (pace - self._pace)
-        self._count(batch, outcomes, took)
-        return batch, outcomes
 
     def _take(self) -> list[_Waiting]:
         """From the front of the queue, as many as make a batch; who has gone is left out."""
