@@ -19,16 +19,18 @@ from calque.translator import BATCH_TOKENS, Translation, Translator
 
 
 class Recorded:
-    """A translator that notes its batches, and waits before each until it may."""
+    """A translator that notes its batches, waits before each until it may, and then some seconds."""
 
     def __init__(self, translator: Translator) -> None:
         self.translator, self.tokenizers = translator, translator.tokenizers
         self.batches: list[list[str]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.seconds = 0.0
 
     def n_best(self, lines: list[str]) -> list[list[Translation]]:
         assert self.may_go_on.wait(30)
+        time.sleep(self.seconds)
         self.batches.append(lines)
         if "poison" in lines:
             raise RuntimeError("out of memory")
@@ -43,6 +45,14 @@ def loaded(run: Path) -> Loaded:
 @pytest.fixture
 def recorded(loaded: Loaded) -> Recorded:
     return Recorded(loaded.translator)
+
+
+@pytest.fixture
+def small_batches(sentences: list[str], loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many sentences of the longest are a batch; all together are several."""
+    longest = max(map(len, loaded.translator.tokenizers.source.encode(sentences))) + 1
+    monkeypatch.setattr("calque.serving.batcher.BATCH_TOKENS", 30 * longest)
+    return 30
 
 
 @asynccontextmanager
@@ -164,23 +174,59 @@ def test_a_full_queue_is_said_at_once(loaded: Loaded, recorded: Recorded, senten
     asyncio.run(ask())
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_who_would_wait_in_vain_is_told_at_once(
     loaded: Loaded, recorded: Recorded, sentences: list[str]
 ):
     async def ask() -> None:
         async with batching(loaded, recorded, seconds=1) as batcher:
-            batcher._pace = 0.1
-            recorded.may_go_on.clear()
-            first = asyncio.create_task(batcher.translate(sentences[:1]))
+            recorded.seconds = 0.2
+            await batcher.translate(sentences)  # so it is known how long a batch takes
+            first = asyncio.create_task(batcher.translate(sentences * 2))
             await asyncio.sleep(0.1)
-            second = asyncio.create_task(batcher.translate(sentences[:6]))
-            await asyncio.sleep(0)
-            with pytest.raises(Refused):
+            with pytest.raises(Refused) as refused:
                 await batcher.translate(sentences[:1])
-            recorded.may_go_on.set()
-            await asyncio.gather(first, second)
+            assert refused.value.status == 503
+            await first
+            await batcher.translate(sentences[:1])
 
     asyncio.run(ask())
+
+
+def test_what_is_being_translated_is_waited_for_too(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], small_batches: int
+):
+    async def ask() -> None:
+        async with batching(loaded, recorded, seconds=0.4) as batcher:
+            recorded.seconds = 1
+            await batcher.translate(sentences)
+            first = asyncio.create_task(batcher.translate(sentences[:small_batches]))
+            await asyncio.sleep(0.1)
+            with pytest.raises(Refused):
+                await batcher.translate(sentences[:1])
+            recorded.seconds = 0
+            await first
+            await batcher.translate(sentences[:1])
+
+    asyncio.run(ask())
+
+
+def test_small_batches_do_not_tell_how_long_a_queue_takes(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], small_batches: int
+):
+    async def ask() -> None:
+        async with batching(loaded, recorded, seconds=10) as batcher:
+            recorded.seconds = 0.15
+            for _ in range(2):
+                for sentence in sentences[:10]:
+                    await batcher.translate([sentence])
+                first = asyncio.create_task(batcher.translate(sentences))
+                await asyncio.sleep(0.05)
+                await batcher.translate(sentences[:1])
+                await first
+
+    asyncio.run(ask())
+    assert max(map(len, recorded.batches)) > small_batches / 2
 
 
 def test_a_sentence_that_cannot_be_translated_spares_the_others(

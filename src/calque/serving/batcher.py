@@ -48,14 +48,15 @@ class Batcher:
         self._thread, self._limits, self._metrics = thread, limits, metrics
         self._queue: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
-        self._pace = 0.0  # seconds for a sentence, of late
+        self._pace = 0.0  # seconds for a token of a full batch, of late; 0: there was none
+        self._due = 0.0  # when the batch that is being translated should be done
         metrics.watch_queue(*loaded.pair, lambda: len(self._queue))
 
     def admit(self) -> None:
         """Raise Refused when the queue is full, or who joins it would wait in vain."""
-        waiting = sum(not one.found.done() for one in self._queue)
-        wait = waiting * self._pace
-        if waiting >= self._limits.waiting or wait > self._limits.seconds / 2:
+        waiting = [one.tokens for one in self._queue if not one.found.done()]
+        wait = max(0.0, self._due - time.perf_counter()) + sum(waiting) * self._pace
+        if len(waiting) >= self._limits.waiting or wait > self._limits.seconds / 2:
             raise Refused(503, "Too many requests are waiting", wait)
 
     async def translate(self, lines: Sequence[str]) -> list[Found]:
@@ -83,11 +84,12 @@ class Batcher:
         await asyncio.sleep(GATHERING)
         loop = asyncio.get_running_loop()
         while batch := self._take():  # here, as the queue is the event loop's
+            full, tokens = bool(self._queue), sum(one.tokens for one in batch)
             start, lines = time.perf_counter(), [one.line for one in batch]
+            self._due = start + tokens * self._pace
             outcomes = await loop.run_in_executor(self._thread, _outcomes, self.loaded, lines)
             took = time.perf_counter() - start
-            pace = took / len(batch)
-            self._pace += (0.2 if self._pace else 1.0) * (pace - self._pace)
+            self._learn(took / tokens, full)
             self._count(batch, outcomes, took)
             for one, outcome in zip(batch, outcomes, strict=True):
                 if one.found.done():  # its client has gone
@@ -96,6 +98,7 @@ class Batcher:
                     one.found.set_exception(outcome)
                 else:
                     one.found.set_result(outcome)
+        self._due = 0.0
 
     def _take(self) -> list[_Waiting]:
         """From the front of the queue, as many as make a batch; who has gone is left out."""
@@ -109,6 +112,17 @@ class Batcher:
                 batch.append(one)
             self._queue.popleft()
         return batch
+
+    def _learn(self, pace: float, full: bool) -> None:
+        """Take note of the seconds for a token of a batch, others' turns at the thread included.
+
+        A queue is translated in full batches, so these tell how long it takes. In a small one
+        a token takes many times as long: it tells no more than that a full one is not slower.
+        """
+        if full:
+            self._pace = (self._pace + pace) / 2 if self._pace else pace
+        else:
+            self._pace = min(self._pace, pace)
 
     def _count(
         self, batch: list[_Waiting], outcomes: Sequence[Found | Exception], took: float
