@@ -4,37 +4,38 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from calque.serving.batcher import Batcher
+from calque.serving.batcher import Batcher, Found
 from calque.serving.limits import Limits, Refused
-from calque.serving.loaded import Loaded, load
+from calque.serving.loaded import Linked, Loaded, load
 from calque.serving.metrics import Metrics
 from calque.translator import BATCH_TOKENS, Translation, Translator
 
 
-class Recorded:
-    """A translator that notes its batches, waits before each until it may, and then some seconds."""
+class Recorded(Translator):
+    """A translator that notes its batches; before each it waits until it may, and some seconds."""
 
     def __init__(self, translator: Translator) -> None:
-        self.translator, self.tokenizers = translator, translator.tokenizers
+        vars(self).update(vars(translator))
         self.batches: list[list[str]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.seconds = 0.0
 
-    def n_best(self, lines: list[str]) -> list[list[Translation]]:
+    def n_best(self, lines: Sequence[str]) -> list[list[Translation]]:
         assert self.may_go_on.wait(30)
         time.sleep(self.seconds)
-        self.batches.append(lines)
+        self.batches.append(list(lines))
         if "poison" in lines:
             raise RuntimeError("out of memory")
-        return self.translator.n_best(lines)
+        return super().n_best(lines)
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +58,7 @@ def small_batches(sentences: list[str], loaded: Loaded, monkeypatch: pytest.Monk
 
 @asynccontextmanager
 async def batching(loaded: Loaded, recorded: Recorded, **limits: float) -> AsyncIterator[Batcher]:
-    changed = Loaded(loaded.pair, loaded.max_length, recorded, loaded.plain)  # type: ignore[arg-type]
+    changed = replace(loaded, translator=recorded)
     with ThreadPoolExecutor(1) as thread:
         yield Batcher(changed, thread, Limits(**limits), Metrics())  # type: ignore[arg-type]
 
@@ -77,6 +78,22 @@ def test_sentences_of_many_are_translated_together_and_as_alone(
     assert texts == [translator.translate([sentence])[0] for sentence in sentences]
     assert len(set(texts)) > 5
     assert [sorted(batch) for batch in recorded.batches] == [sorted(sentences)]
+
+
+def test_words_are_found_for_whom_they_are_wanted(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], translator: Translator
+):
+    async def ask() -> list[Found]:
+        async with batching(loaded, recorded) as batcher:
+            return await batcher.translate(sentences[:4], [True, False, True, False])
+
+    found = asyncio.run(ask())
+    assert [bool(one.linked) for one in found] == [True, False, True, False]
+    for sentence, one in zip(sentences, found, strict=False):
+        if one.linked:
+            assert ["".join(one.linked.source), "".join(one.linked.target)] == [
+                sentence, *translator.translate([sentence])
+            ]  # fmt: skip
 
 
 def test_a_batch_keeps_the_budget_of_tokens(
@@ -193,18 +210,33 @@ def test_who_would_wait_in_vain_is_told_at_once(
     asyncio.run(ask())
 
 
-def test_what_is_being_translated_is_waited_for_too(
-    loaded: Loaded, recorded: Recorded, sentences: list[str], small_batches: int
-):
+@pytest.mark.parametrize("slow", ["translations", "words"])
+def test_what_is_being_computed_is_waited_for_too(
+    loaded: Loaded, recorded: Recorded, sentences: list[str], small_batches: int, slow: str,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    link, seconds = Loaded.link, 1.0
+
+    def slow_link(self: Loaded, lines: Sequence[str], best: Sequence[Translation]) -> list[Linked]:
+        time.sleep(seconds)
+        return link(self, lines, best)
+
     async def ask() -> None:
+        nonlocal seconds
         async with batching(loaded, recorded, seconds=0.4) as batcher:
-            recorded.seconds = 1
-            await batcher.translate(sentences)
-            first = asyncio.create_task(batcher.translate(sentences[:small_batches]))
+            if slow == "words":
+                monkeypatch.setattr(Loaded, "link", slow_link)
+            else:
+                recorded.seconds = seconds
+            wanted = [slow == "words"] * len(sentences)
+            await batcher.translate(sentences, wanted)
+            first = asyncio.create_task(
+                batcher.translate(sentences[:small_batches], wanted[:small_batches])
+            )
             await asyncio.sleep(0.1)
             with pytest.raises(Refused):
                 await batcher.translate(sentences[:1])
-            recorded.seconds = 0
+            recorded.seconds = seconds = 0.0
             await first
             await batcher.translate(sentences[:1])
 
@@ -250,7 +282,7 @@ def test_a_new_model_takes_over_between_two_batches(
 ):  # fmt: skip
     other = load(make_run(tmp_path / "other", "en", "de", seed=7), "cpu")
 
-    async def ask() -> list[Loaded]:
+    async def ask() -> list[list[Translation]]:
         async with batching(loaded, recorded) as batcher:
             recorded.may_go_on.clear()
             asked = [asyncio.create_task(batcher.translate(sentences[:1]))]
@@ -259,8 +291,8 @@ def test_a_new_model_takes_over_between_two_batches(
             await asyncio.sleep(0.05)
             batcher.loaded = other
             recorded.may_go_on.set()
-            return [found[0].loaded for found in await asyncio.gather(*asked)]
+            return [found[0].n_best for found in await asyncio.gather(*asked)]
 
-    before, after = asyncio.run(ask())
-    assert before.translator is recorded
-    assert after is other
+    expected = [model.translator.n_best(sentences[:1])[0] for model in (loaded, other)]
+    assert asyncio.run(ask()) == expected
+    assert expected[0] != expected[1]

@@ -41,6 +41,18 @@ def test_words_are_linked_as_attention_says(
         assert [tuple(one) for one in answer["sentences"][0]["links"]] == expected.links
 
 
+def test_words_of_many_sentences_are_those_of_each(
+    run: Path, translator: Translator, sentences: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    loaded, best = load(run, "cpu"), [found[0] for found in translator.n_best(sentences)]
+    alone = [
+        *(loaded.link([line], [found])[0] for line, found in zip(sentences, best, strict=True))
+    ]
+    assert loaded.link(sentences, best) == alone
+    monkeypatch.setattr("calque.serving.loaded.LINKED_TOKENS", 100)
+    assert loaded.link(sentences, best) == alone
+
+
 @pytest.mark.parametrize("text", ["", " \n", "😀", "ⅷ ﷺ \u200b x", "a" * 100])
 def test_any_text_has_its_words(client: httpx2.Client, text: str):
     answer = client.post("/v1/translate", json={"q": text, **ENDE}).json()
