@@ -65,7 +65,11 @@ async def translate_texts(
 
 
 async def translate_documents(run: Run, documents: Sequence[str]) -> list[str]:
-    """Each of some HTML documents, or parts of one. Raises Refused for what is no HTML."""
+    """Each of some HTML documents, or parts of one.
+
+    Raises Refused for what is no HTML, and when too much is waiting.
+    """
+    run.batcher.admit()  # at once, as in `translate_texts`
     try:
         parsed = [parse(document) for document in documents]
     except ValueError:
