@@ -28,7 +28,7 @@ class Metrics:
         self.requests = counter("calque_requests", "Requests answered", ("path", "status"))
         self.seconds = histogram(
             "calque_request_seconds",
-            "From a request's first byte to its answer",
+            "From the end of a request's headers to its answer",
             ("path",),
             buckets=SECONDS,
         )
