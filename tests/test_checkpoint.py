@@ -146,7 +146,10 @@ def test_a_damaged_file_is_named(name, damage, run):
         RunFolder(run)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"sha256": 3}', "\x80"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "3", "{}", '{"sha256": 3}', "\x80", '{"sha256": [[1, 2]]}', "[" * 100_000],
+)
 def test_a_damaged_manifest_is_named(content, run):
     (run / "manifest.json").write_text(content, encoding="latin-1")
     with pytest.raises(CalqueError, match=r"manifest\.json: damaged"):

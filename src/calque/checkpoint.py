@@ -56,17 +56,25 @@ def write_manifest(folder: Path) -> None:
     _write_hashes(folder, {str(file.relative_to(folder)): _sha256(file) for file in files})
 
 
+def recorded_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file, in hex, as the manifest has it.
+
+    Raises CalqueError when there is no manifest, or none that was written here.
+    """
+    try:
+        return dict(json.loads((folder / MANIFEST).read_bytes())["sha256"].items())
+    except (FileNotFoundError, NotADirectoryError):
+        raise CalqueError(f"{folder}: not a run folder ({MANIFEST} is missing)") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CalqueError(f"{folder / MANIFEST}: damaged; not the JSON that was written") from None
+
+
 def check_manifest(folder: Path) -> dict[str, str]:
     """The recorded hashes, once they have been found true of the files.
 
-    Raises CalqueError naming the file that is missing or altered.
+    Raises CalqueError as `recorded_hashes` does, or naming the file that is missing or altered.
     """
-    try:
-        hashes = dict(json.loads((folder / MANIFEST).read_bytes())["sha256"])
-    except (FileNotFoundError, NotADirectoryError):
-        raise CalqueError(f"{folder}: not a run folder ({MANIFEST} is missing)") from None
-    except (ValueError, KeyError, TypeError):
-        raise CalqueError(f"{folder / MANIFEST}: damaged; not the JSON that was written") from None
+    hashes = recorded_hashes(folder)
     for name, recorded in hashes.items():
         file = folder / name
         if not file.is_file():

@@ -204,10 +204,12 @@ def windows(lines: Iterable[str]) -> Iterator[list[str]]:
         size = min(2 * size, LARGEST_WINDOW)
 
 
-def batches(rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Rows, longest first, in batches of BATCH_TOKENS; a longer row is a batch of its own."""
+def batches(
+    rows: Sequence[int], ids: Sequence[Sequence[int]], tokens: int = BATCH_TOKENS
+) -> Iterator[list[int]]:
+    """Rows, longest first, in batches of so many tokens; a longer row is a batch of its own."""
     start = 0
     while start < len(rows):
-        size = max(1, BATCH_TOKENS // (len(ids[rows[start]]) + 1))
+        size = max(1, tokens // (len(ids[rows[start]]) + 1))
         yield list(rows[start : start + size])
         start += size

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from calque.config import CalqueError
-from calque.inspection.attention import by_heads, captured, plain, scored
+from calque.inspection.attention import by_heads, captured, kind_of, plain, scored
 from calque.models.build import ATTENTIONS, FAMILIES, SLOTS
 from calque.models.parts.fused_attention import FusedAttention
 from calque.models.parts.patterns import PATTERNS
@@ -204,6 +204,20 @@ def test_other_families_attention_is_found_if_they_have_any(
         heads = by_heads(calls)
         sums = heads.sum(dim=-1)
         torch.testing.assert_close(sums, torch.ones_like(sums)), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sentence_of_a_batch_is_attended_to_as_by_itself(
+    tokenizers: Tokenizers, make_model: Make, batch: tuple[Tensor, Tensor], family: str
+) -> None:
+    model, (source, target) = make_model(tokenizers, family=family), batch
+    with captured(model) as together:
+        model(source, target)
+    with captured(model) as alone:
+        model(source[1:2, :3], target[1:2])
+    for name in filter(lambda name: kind_of(name) == "cross", alone):
+        of_one = by_heads(together[name], 1)[:, :, :3]
+        torch.testing.assert_close(of_one, by_heads(alone[name]))
 
 
 def test_calls_by_query_and_without_heads_are_put_together() -> None:

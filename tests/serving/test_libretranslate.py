@@ -110,6 +110,17 @@ def test_html_keeps_its_tags(client: httpx2.Client, translator: Translator, sent
     assert text.count("<b>") == text.count("</b>") == 1
 
 
+def test_html_may_be_nested_as_deep_as_a_request_is_long(
+    client: httpx2.Client, translator: Translator, sentences: list[str]
+):
+    page = "<b>" * 700 + sentences[0] + "</b>" * 700
+    answer = client.post("/translate", json={"q": page, **ENDE, "format": "html"})
+    assert answer.status_code == 200
+    text = answer.json()["translatedText"]
+    assert (text.count("<b>"), text.count("</b>")) == (700, 700)
+    assert text.replace("<b>", "").replace("</b>", "") == translator.translate(sentences[:1])[0]
+
+
 def test_auto_detects_the_source(
     client: httpx2.Client, translator: Translator, sentences: list[str]
 ):

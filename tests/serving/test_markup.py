@@ -107,6 +107,15 @@ def test_the_same_words_give_the_same_document(document: str):
     assert "".join(placed) == document
 
 
+@pytest.mark.parametrize("close", ["</b>", ""])
+def test_tags_may_be_nested_as_deep_as_a_text_is_long(close: str):
+    document = "<b>" * 5000 + "A dog" + close * 5000
+    (paragraph,) = parse(document)
+    assert isinstance(paragraph, Paragraph)
+    assert paragraph.text == "A dog"
+    assert place(paragraph, word_for_word(paragraph.text)) == document
+
+
 @pytest.mark.parametrize(
     "document, texts",
     [

@@ -14,6 +14,16 @@ from calque.translator import Translator
 
 ENDE = {"source": "en", "target": "de"}
 
+STRANGE = [
+    "[1, 2]",
+    '{"sha256": [1, 2]}',
+    '{"sha256": [[1, 2]]}',
+    '{"sha256": {"a\\u0000b": ""}}',
+    '{"sha256": {"' + "a" * 5000 + '": ""}}',
+    "[" * 100_000,
+]
+"""What no manifest is."""
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +107,21 @@ def test_a_broken_folder_changes_nothing_until_it_is_whole(
     shutil.rmtree(copy)
     wait_for(client, "broken", swaps=3)
     assert answer() == after
+
+
+def test_a_strange_manifest_is_told_once_and_the_folder_still_watched(
+    start, copy: Path, caplog: pytest.LogCaptureFixture
+):
+    client, manifest = start(copy), copy / "manifest.json"
+    whole = manifest.read_bytes()
+    for number, strange in enumerate(STRANGE):
+        manifest.write_text(strange)
+        wait_for(client, "broken", swaps=2 * number + 1)
+        time.sleep(0.3)
+        manifest.write_bytes(whole)
+        wait_for(client, "ok", swaps=2 * number + 2)
+    assert caplog.text.count("en-de: not replaced:") == len(STRANGE)
+    assert "Traceback" not in caplog.text
 
 
 def test_a_run_of_other_languages_is_not_taken(

@@ -1,12 +1,15 @@
 """Words, other ways to go on, and looks."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from calque.config import CalqueError
 from calque.inspection import look
+from calque.serving.loaded import load
 from calque.translator import Translator
 
 ENDE = {"source": "en", "target": "de"}
@@ -36,6 +39,18 @@ def test_words_are_linked_as_attention_says(
         expected = look(translator, sentence).alignment
         assert expected is not None
         assert [tuple(one) for one in answer["sentences"][0]["links"]] == expected.links
+
+
+def test_words_of_many_sentences_are_those_of_each(
+    run: Path, translator: Translator, sentences: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    loaded, best = load(run, "cpu"), [found[0] for found in translator.n_best(sentences)]
+    alone = [
+        *(loaded.link([line], [found])[0] for line, found in zip(sentences, best, strict=True))
+    ]
+    assert loaded.link(sentences, best) == alone
+    monkeypatch.setattr("calque.serving.loaded.LINKED_TOKENS", 100)
+    assert loaded.link(sentences, best) == alone
 
 
 @pytest.mark.parametrize("text", ["", " \n", "😀", "ⅷ ﷺ \u200b x", "a" * 100])
@@ -73,6 +88,19 @@ def test_the_translation_itself_is_among_its_alternatives(
         asked = {"q": sentence, **ENDE, "prefix": prefix, "number": 10}
         found = client.post("/v1/alternatives", json=asked).json()["alternatives"]
         assert best in ["".join(one["sentence"]["target"]) for one in found]
+
+
+def test_a_prefix_that_leaves_no_room_is_refused_before_the_model_reads_it(run: Path):
+    loaded = load(run, "cpu")
+    (prefix,) = loaded.translator.tokenizers.target.decode([[9] * 100])
+    read = []
+    for module in loaded.plain.modules():
+        module.register_forward_pre_hook(lambda *_: read.append(1))
+    with pytest.raises(CalqueError, match=r"^prefix: \d+ tokens, of at most 30 in a target$"):
+        loaded.alternatives("A dog.", prefix, 1)
+    assert not read
+    loaded.alternatives("A dog.", "", 1)
+    assert read
 
 
 def test_a_choice_can_be_gone_on_from(client: httpx2.Client, sentences: list[str]):

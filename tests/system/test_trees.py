@@ -185,7 +185,7 @@ def test_with_a_parser_it_is_looked_at_and_served(served, treebank):
         torch.testing.assert_close(seen.log_probs, of_tokens, atol=1e-4, rtol=0)
         begun = look(translator, line, beginning=best.hypothesis.tokens[:1])
         assert begun.translation.text == best.text
-        assert served.link(line, best).target == [best.text]
+        assert served.link([line], [best])[0].target == [best.text]
         likeliest, *others = served.alternatives(line, "", 3)
         assert likeliest.translation.text == best.text
         assert all(one.probability <= likeliest.probability for one in others)

@@ -30,8 +30,7 @@ def search_from(
     or more.
     """
     length = prefix.size(1)
-    if length >= config.max_length:
-        raise CalqueError(f"prefix: {length} tokens, of at most {config.max_length} in a target")
+    check_prefix(length, config)
     if not length:
         return search(model, source, config)
     begun = _Begun(model, prefix)
@@ -45,6 +44,12 @@ def search_from(
         )
         for beginning, of_source in zip(beginnings, found, strict=True)
     ]
+
+
+def check_prefix(length: int, config: DecodingConfig) -> None:
+    """Raise CalqueError for a prefix of so many tokens that no target could go on from it."""
+    if length >= config.max_length:
+        raise CalqueError(f"prefix: {length} tokens, of at most {config.max_length} in a target")
 
 
 @torch.inference_mode()

@@ -59,12 +59,12 @@ def kind_of(name: str) -> str:
     return "decoder" if "self_attention" in name else "cross"
 
 
-def by_heads(calls: list[Tensor]) -> Float[Tensor, "heads query key"]:
-    """The weights of one attention in one pass over one sentence.
+def by_heads(calls: list[Tensor], sentence: int = 0) -> Float[Tensor, "heads query key"]:
+    """The weights of one attention in one pass, for one sentence of its batch.
 
     A family that goes token by token calls it for each query; one without heads has a single one.
     """
-    rows = [call[0] for call in calls]
+    rows = [call[sentence] for call in calls]
     rows = [row[None, None] if row.dim() == 1 else row for row in rows]
     return torch.cat([row[None] if row.dim() == 2 else row for row in rows], dim=1)
 

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from calque.serving.limits import Limits, Refused
-from calque.serving.loaded import Loaded
+from calque.serving.loaded import Linked, Loaded
 from calque.serving.metrics import Metrics
 from calque.translator import BATCH_TOKENS, Translation
 
@@ -21,15 +21,19 @@ log = logging.getLogger("calque.serving")
 
 @dataclass(frozen=True)
 class Found:
-    """The translations of a sentence, best first, and the model that they are by."""
+    """What was found for a sentence."""
 
-    loaded: Loaded
     n_best: list[Translation]
+    """Its translations, best first."""
+    linked: Linked | None
+    """The best one and the sentence, word by word; None unless it was asked for."""
 
 
 @dataclass(frozen=True)
 class _Waiting:
     line: str
+    linked: bool
+    """Whether its words are wanted."""
     tokens: int
     """Of the source, its end included."""
     found: asyncio.Future[Found]
@@ -48,18 +52,23 @@ class Batcher:
         self._thread, self._limits, self._metrics = thread, limits, metrics
         self._queue: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
-        self._pace = 0.0  # seconds for a sentence, of late
+        self._pace = 0.0  # seconds for a token of a full batch, of late; 0: there was none
+        self._due = 0.0  # when the batch that is being translated should be done
         metrics.watch_queue(*loaded.pair, lambda: len(self._queue))
 
     def admit(self) -> None:
         """Raise Refused when the queue is full, or who joins it would wait in vain."""
-        waiting = sum(not one.found.done() for one in self._queue)
-        wait = waiting * self._pace
-        if waiting >= self._limits.waiting or wait > self._limits.seconds / 2:
+        waiting = [one.tokens for one in self._queue if not one.found.done()]
+        wait = max(0.0, self._due - time.perf_counter()) + sum(waiting) * self._pace
+        if len(waiting) >= self._limits.waiting or wait > self._limits.seconds / 2:
             raise Refused(503, "Too many requests are waiting", wait)
 
-    async def translate(self, lines: Sequence[str]) -> list[Found]:
-        """The translations of each line. Raises Refused as `admit` does.
+    async def translate(
+        self, lines: Sequence[str], linked: Sequence[bool] | None = None
+    ) -> list[Found]:
+        """The translations of each line, and the words of those for which `linked` is true.
+
+        Raises Refused as `admit` does.
 
         Whoever stops waiting takes what is still in the queue along.
         """
@@ -67,8 +76,10 @@ class Batcher:
         loop = asyncio.get_running_loop()
         lengths = map(len, self.loaded.translator.tokenizers.source.encode(lines))
         added = [
-            _Waiting(line, length + 1, loop.create_future())
-            for line, length in zip(lines, lengths, strict=True)
+            _Waiting(line, wanted, length + 1, loop.create_future())
+            for line, wanted, length in zip(
+                lines, linked or [False] * len(lines), lengths, strict=True
+            )
         ]
         self._queue.extend(added)
         if self._draining is None or self._draining.done():
@@ -82,8 +93,14 @@ class Batcher:
     async def _drain(self) -> None:
         await asyncio.sleep(GATHERING)
         loop = asyncio.get_running_loop()
-        while self._queue:
-            batch, outcomes = await loop.run_in_executor(self._thread, self._next_batch)
+        while batch := self._take():  # here, as the queue is the event loop's
+            full, tokens = bool(self._queue), sum(one.tokens for one in batch)
+            start = time.perf_counter()
+            self._due = start + tokens * self._pace
+            outcomes = await loop.run_in_executor(self._thread, _outcomes, self.loaded, batch)
+            took = time.perf_counter() - start
+            self._learn(took / tokens, full)
+            self._count(batch, outcomes, took)
             for one, outcome in zip(batch, outcomes, strict=True):
                 if one.found.done():  # its client has gone
                     continue
@@ -91,17 +108,7 @@ class Batcher:
                     one.found.set_exception(outcome)
                 else:
                     one.found.set_result(outcome)
-
-    def _next_batch(self) -> tuple[list[_Waiting], Sequence[Found | Exception]]:
-        batch, start = self._take(), time.perf_counter()
-        if not batch:
-            return [], []
-        outcomes = _outcomes(self.loaded, [one.line for one in batch])
-        took = time.perf_counter() - start
-        pace = took / len(batch)
-        self._pace += (0.2 if self._pace else 1.0) * (pace - self._pace)
-        self._count(batch, outcomes, took)
-        return batch, outcomes
+        self._due = 0.0
 
     def _take(self) -> list[_Waiting]:
         """From the front of the queue, as many as make a batch; who has gone is left out."""
@@ -116,6 +123,17 @@ class Batcher:
             self._queue.popleft()
         return batch
 
+    def _learn(self, pace: float, full: bool) -> None:
+        """Take note of the seconds for a token of a batch, others' turns at the thread included.
+
+        A queue is translated in full batches, so these tell how long it takes. In a small one
+        a token takes many times as long: it tells no more than that a full one is not slower.
+        """
+        if full:
+            self._pace = (self._pace + pace) / 2 if self._pace else pace
+        else:
+            self._pace = min(self._pace, pace)
+
     def _count(
         self, batch: list[_Waiting], outcomes: Sequence[Found | Exception], took: float
     ) -> None:
@@ -129,12 +147,16 @@ class Batcher:
         metrics.tokens.labels(*pair, "target").inc(written)
 
 
-def _outcomes(loaded: Loaded, lines: list[str]) -> Sequence[Found | Exception]:
-    """What was found for each line; where one cannot be translated, the others still are."""
+def _outcomes(loaded: Loaded, batch: Sequence[_Waiting]) -> Sequence[Found | Exception]:
+    """What was found for each sentence; where one cannot be translated, the others still are."""
     try:
-        return [Found(loaded, n_best) for n_best in loaded.translator.n_best(lines)]
+        n_best = loaded.translator.n_best([one.line for one in batch])
+        rows = [row for row, one in enumerate(batch) if one.linked]
+        linked = loaded.link([batch[row].line for row in rows], [n_best[row][0] for row in rows])
+        words = dict(zip(rows, linked, strict=True))
+        return [Found(of_row, words.get(row)) for row, of_row in enumerate(n_best)]
     except Exception as error:  # of whatever kind: it is the answer to those who wait
-        if len(lines) == 1:
+        if len(batch) == 1:
             log.exception("a sentence could not be translated")
             return [error]
-    return [outcome for line in lines for outcome in _outcomes(loaded, [line])]
+    return [outcome for one in batch for outcome in _outcomes(loaded, [one])]

@@ -76,9 +76,9 @@ async def _translated(service: Service, asked: Translate) -> dict[str, Any]:
     if run is None:
         translated = texts
     elif asked.format == "html":
-        translated = await translate_documents(service.runs, run, texts)
+        translated = await translate_documents(run, texts)
     else:
-        found = await translate_texts(run, texts)
+        found = await translate_texts(run, texts, [False] * len(texts))
         translated = [one.text for one in found]
         others = [one.alternatives(asked.alternatives) for one in found]
     answer: dict[str, Any] = {"translatedText": translated}

@@ -20,7 +20,7 @@ class Limits:
     """Sentences of a run that wait for their batch; while there are as many, or so many that they
     take half of `seconds`, requests are refused with 503."""
     seconds: Annotated[float, Field(gt=0)] = 30.0
-    """From the first byte of a request to its answer."""
+    """From the end of a request's headers to its answer."""
     grace: Annotated[float, Field(gt=0)] = 30.0
     """Seconds to finish what was accepted, once the server is told to end."""
 

@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from calque.checkpoint import RunFolder
 from calque.config import CalqueError
-from calque.decoding.prefix import likeliest_after, search_from
+from calque.decoding.prefix import check_prefix, likeliest_after, search_from
 from calque.inspection.attention import by_heads, captured, kind_of, plain
 from calque.inspection.measures import align
 from calque.inspection.words import Word, words
 from calque.models.build import Model, attention_for
-from calque.translator import Translation, Translator
+from calque.translator import Translation, Translator, batches
 
 CANDIDATES = 32  # tokens that are looked at for the next word
+LINKED_TOKENS = 1024
+"""Of source or target, padding counted, that are linked at once: the attention of all layers is in
+memory, and grows with the square of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,51 @@ class Loaded:
     """The same model on the path where attention can be captured; only for one thread at a time."""
 
     @torch.inference_mode()
-    def link(self, line: str, translation: Translation) -> Linked:
-        """Which words of a translation belong to which of the line, as cross-attention tells."""
-        sides, config = self.translator.tokenizers, self.plain.config
-        (line,) = self.translator.parsed([line])
-        (ids,), tokens = sides.source.encode([line]), translation.hypothesis.tokens
+    def link(self, lines: Sequence[str], translations: Sequence[Translation]) -> list[Linked]:
+        """Which words of each translation belong to which of its line, as cross-attention tells."""
+        lines = self.translator.parsed(lines)
+        ids = self.translator.tokenizers.source.encode(lines)
+        tokens = [translation.hypothesis.tokens for translation in translations]
+        longest = [max(both, key=len) for both in zip(ids, tokens, strict=True)]
+        rows = sorted(range(len(lines)), key=lambda row: len(longest[row]), reverse=True)
+        linked: dict[int, Linked] = {}
+        for batch in batches(rows, longest, LINKED_TOKENS):
+            cross = self._cross_attention(
+                [lines[row] for row in batch],
+                [ids[row] for row in batch],
+                [tokens[row] for row in batch],
+            )
+            for row, of_row in zip(batch, cross, strict=True):
+                linked[row] = self._linked(lines[row], ids[row], translations[row], of_row)
+        return [linked[row] for row in range(len(lines))]
+
+    def _cross_attention(
+        self, lines: Sequence[str], ids: Sequence[list[int]], tokens: Sequence[Sequence[int]]
+    ) -> list[list[Float[Tensor, "heads target source"]]]:
+        """Of each line the weights of every layer, without what is padding."""
+        config = self.plain.config
+        source = self._padded([[*row, config.eos_id] for row in ids])
+        target = self._padded([[config.bos_id, *row] for row in tokens])
         with captured(self.plain) as calls:
-            source = torch.tensor([[*ids, config.eos_id]], device=self._device)
-            target = torch.tensor([[config.bos_id, *tokens]], device=self._device)
-            self.translator.with_trees(self.plain, [line])(source, target)
-        cross = [by_heads(of_name) for name, of_name in calls.items() if kind_of(name) == "cross"]
-        both = words(sides.source, ids, ""), words(sides.target, tokens, "")
+            self.translator.with_trees(self.plain, lines)(source, target)
+        cross = [of_name for name, of_name in calls.items() if kind_of(name) == "cross"]
+        return [
+            [
+                by_heads(of_layer, row)[:, : len(tokens[row]) + 1, : len(ids[row]) + 1]
+                for of_layer in cross
+            ]
+            for row in range(len(lines))
+        ]
+
+    def _linked(
+        self,
+        line: str,
+        ids: list[int],
+        translation: Translation,
+        cross: list[Float[Tensor, "heads target source"]],
+    ) -> Linked:
+        sides = self.translator.tokenizers
+        both = words(sides.source, ids, ""), words(sides.target, translation.hypothesis.tokens, "")
         alignment = align(cross, both[1], both[0])
         likeliest = []
         if alignment and len(both[1]) > 1:
@@ -93,6 +131,8 @@ class Loaded:
         (ids,), (begun,) = sides.source.encode([line]), sides.target.encode([prefix.rstrip()])
         if len(ids) > self.max_length:
             raise CalqueError(f"q: {len(ids)} tokens, of at most {self.max_length} in a sentence")
+        # Before the model reads it: token by token, that takes long.
+        check_prefix(len(begun) + 1, self.translator.decoding)
         source = torch.tensor([[*ids, self.plain.config.eos_id]], device=self._device)
         model = self.translator.with_trees(self.plain, [line])
         following = self._following(model, source, begun, prefix)[:number]
@@ -130,6 +170,10 @@ class Loaded:
             for token, log_prob, text in zip(tokens, log_probs, texts, strict=True)
             if text.startswith(prefix) and token != self.plain.config.eos_id and log_prob > -inf
         ]
+
+    def _padded(self, rows: Sequence[list[int]]) -> Int[Tensor, "batch longest"]:
+        tensors = [torch.tensor(row, device=self._device) for row in rows]
+        return pad_sequence(tensors, batch_first=True, padding_value=self.plain.config.pad_id)
 
     @property
     def _device(self) -> torch.device:

@@ -21,6 +21,9 @@ EMPTY = {
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
     "track", "wbr",
 }  # fmt: skip
+DEEPEST = 100
+"""Elements of a sentence within each other, as they are placed by recursion, which Python bounds.
+A tag further in stays where it is, as one without its other half."""
 SPACE = re.compile(r"[ \t\n\r\f]+")
 
 
@@ -193,7 +196,7 @@ class _Builder:
     def inline(self, token: _Token) -> None:
         """A tag within a sentence, or a comment; a tag without its other half stays where it is."""
         self._raw.append(token.raw)
-        if token.kind == "open":
+        if token.kind == "open" and len(self._stack) <= DEEPEST:
             self._stack.append(_Open(token.name, len(self._text), token.raw))
         elif token.kind == "close" and any(one.name == token.name for one in self._stack):
             while self._stack[-1].name != token.name:

@@ -28,7 +28,7 @@ class Metrics:
         self.requests = counter("calque_requests", "Requests answered", ("path", "status"))
         self.seconds = histogram(
             "calque_request_seconds",
-            "From a request's first byte to its answer",
+            "From the end of a request's headers to its answer",
             ("path",),
             buckets=SECONDS,
         )
@@ -36,7 +36,10 @@ class Metrics:
             "calque_batch_sentences", "Sentences of a batch", PAIR, buckets=SENTENCES
         )
         self.batch_seconds = histogram(
-            "calque_batch_seconds", "Translation of a batch", PAIR, buckets=SECONDS
+            "calque_batch_seconds",
+            "Translation of a batch, its wait for other runs included",
+            PAIR,
+            buckets=SECONDS,
         )
         self.sentences = counter("calque_sentences", "Sentences translated", PAIR)
         self.tokens = counter(

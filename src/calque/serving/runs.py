@@ -1,14 +1,13 @@
 """The runs that are served, one for each pair of languages, and their replacement."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from calque.checkpoint import MANIFEST
+from calque.checkpoint import MANIFEST, recorded_hashes
 from calque.config import CalqueError
 from calque.serving.batcher import Batcher
 from calque.serving.limits import Limits, Refused
@@ -130,7 +129,7 @@ def _stamp(path: Path) -> Sequence[Any]:
         try:
             stat = (path / name).stat()
             stamp.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
-        except OSError:
+        except (OSError, ValueError):  # missing, or no name that a file can have
             stamp.append((name,))
     return stamp
 
@@ -138,6 +137,6 @@ def _stamp(path: Path) -> Sequence[Any]:
 def _listed(path: Path) -> list[str]:
     """The files that a manifest lists; none where there is no whole one."""
     try:
-        return sorted(json.loads((path / MANIFEST).read_bytes())["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return sorted(recorded_hashes(path))
+    except (OSError, CalqueError):
         return []

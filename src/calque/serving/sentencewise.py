@@ -16,7 +16,7 @@ from calque.serving.loaded import Linked, Loaded
 from calque.serving.messages import Alternatives, Beginning, LinkedText, Sentence, Sight
 from calque.serving.runs import Run
 from calque.serving.service import Service
-from calque.serving.translation import link, translate_texts
+from calque.serving.translation import translate_texts
 
 RESPONSES = {**ERRORS, "4XX": ERRORS[400]}
 
@@ -58,16 +58,15 @@ async def _linked(service: Service, asked: Sentence) -> dict[str, Any]:
     service.admit(asked.api_key, [asked.q])
     run, detected = service.choose(asked.source, asked.target, [asked.q])
     run = _needed(run)
-    (found,) = await translate_texts(run, [asked.q])
+    (found,) = await translate_texts(run, [asked.q], [True])
     before, *afters = list(found.cut.pieces(found.cut.sentences, run.target))[::2]
-    linked = await link(service.runs, found)
     return {
         "source": run.source,
         "target": run.target,
         "before": before,
         "sentences": [
             _told(words, one.n_best[0].score) | {"after": after}
-            for words, one, after in zip(linked, found.found, afters, strict=True)
+            for words, one, after in zip(found.linked, found.found, afters, strict=True)
         ],
         "detectedLanguage": told(detected) if detected else None,
     }
@@ -102,13 +101,14 @@ def _alternatives(loaded: Loaded, line: str, prefix: str, number: int) -> list[d
         found: list[models.Alternative] = loaded.alternatives(line, prefix, number)
     except CalqueError as error:
         raise Refused(400, f"Invalid request: {error}") from None
+    linked = loaded.link([line] * len(found), [one.translation for one in found])
     return [
         {
             "probability": one.probability,
             "beginning": one.beginning,
-            "sentence": _told(loaded.link(line, one.translation), one.translation.score),
+            "sentence": _told(words, one.translation.score),
         }
-        for one in found
+        for one, words in zip(found, linked, strict=True)
     ]
 
 
