@@ -94,6 +94,20 @@ def test_what_cannot_be_is_one_message(arguments, told, calque, here):
     assert not (here / "new").exists()
 
 
+@pytest.mark.parametrize("said", ["", "[data]\nsource_language = 'en'\ntarget_language = 'de'\n"])
+def test_another_direction_than_the_runs_is_refused(said, calque, memories):
+    tables = [
+        f"[[data.{split}]]\nfile = '{split}.tmx'\nsource = 'de'\ntarget = 'en'\n"
+        for split in ("train", "valid")
+    ]
+    (memories / "back.toml").write_text(said + "".join(tables))
+    place = "back.toml" if said else "run"  # where the languages stand
+    told = f"back.toml.data.train[0]: source is 'de', but data.source_language is 'en' in {place}"
+    outcome = calque("train", "back.toml", "--from", "run", "--out", "new", *SHORT)
+    assert (outcome.code, outcome.err) == (2, f"Error: {told}\n")
+    assert not (memories / "new").exists()
+
+
 def test_a_recipe_without_data_can_be_read_but_not_trained(calque, here):
     (here / "empty.toml").write_text('preset = "tiny"\n')
     message = "empty.toml.data: train and valid each need at least one corpus"

@@ -157,7 +157,7 @@ def train(
 
     with _said_once():
         base = RunFolder(start_from) if start_from else None
-        described = describe(recipe, changes or [], training, valid, preset, base and base.recipe)
+        described = describe(recipe, changes or [], training, valid, preset, base)
     if described is None and not resume:
         raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
     folder = folder or (Path("runs") / recipe.stem if recipe else None)

@@ -1,7 +1,9 @@
 """From what was typed to the corpora and the recipe that it stands for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from babel import Locale
 
@@ -16,8 +18,9 @@ from calque.recipe import (
     require_corpora,
     require_trainable,
 )
+from calque.text.corpus.languages import with_languages_of_corpora
 from calque.text.data import CorpusConfig
-from calque.text.files import COMPRESSIONS, expand
+from calque.text.files import expand, inner_suffix
 
 LANGUAGES = frozenset(Locale("en").languages)
 Splits = tuple[Sequence[CorpusConfig], Sequence[CorpusConfig], Sequence[CorpusConfig]]
@@ -75,11 +78,12 @@ def described_recipe(
     train: TwoFiles,
     valid: TwoFiles,
     preset: str | None,
-    start: Recipe | None,
+    start: RunFolder | None,
 ) -> Recipe | None:
     """The recipe in a file or of two pairs of files, with what else was given; None of nothing.
 
-    `start` is that of the run whose weights training is to start from.
+    `start` is the run whose weights training is to start from. Languages that neither names are
+    those of the training corpora.
     """
     if path is None and train is None:
         if changes or valid or preset or start:
@@ -98,17 +102,29 @@ def described_recipe(
     for change in changes:
         apply_change(values, change)
     where = str(path or "command line")
-    recipe = make_fine_tuning_recipe(values, start, where) if start else make_recipe(values, where)
-    require_trainable(recipe, where)
+    if start:
+        recipe = make_fine_tuning_recipe(values, start.recipe, where)
+    else:
+        recipe = make_recipe(values, where)
+    recipe = replace(recipe, data=with_languages_of_corpora(recipe.data))
+    require_trainable(recipe, where, _languages_in(values.get("data", {}), start, where))
     return recipe
+
+
+def _languages_in(data: dict[str, Any], start: RunFolder | None, where: str) -> str:
+    """Where the languages stand that a recipe with this section has."""
+    if data.keys() & {"source_language", "target_language"}:
+        return where
+    if start and start.recipe.data.source_language:
+        return str(start.path)
+    return f"{where}.data.train"
 
 
 def _languages(files: tuple[Path, Path]) -> dict[str, str]:
     """The languages that the names of two files end in, such as a.en and a.de.gz."""
     found = {}
     for side, file in zip(("source", "target"), files, strict=True):
-        name = file.with_suffix("") if file.suffix in COMPRESSIONS else file
-        code = name.suffix[1:]
+        code = inner_suffix(file)[1:]
         if code in LANGUAGES:
             found[f"{side}_language"] = code
     return found

@@ -12,7 +12,7 @@ from calque.text.corpus.po import read_po
 from calque.text.corpus.tabular import read_csv, read_jsonl, read_parquet, read_tsv
 from calque.text.corpus.xml import read_tmx, read_xliff
 from calque.text.data import CorpusConfig
-from calque.text.files import COMPRESSIONS, expand
+from calque.text.files import COMPRESSIONS, expand, inner_suffix
 from calque.text.trees import beside
 
 __all__ = ["READERS", "Pair", "read_pairs"]
@@ -65,8 +65,7 @@ def _read(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
 
 
 def _reader(path: Path) -> Reader:
-    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    read = choose(f"{path}: file format", inner.suffix.lower(), READERS)
-    if read is read_parquet and inner != path:
+    read = choose(f"{path}: file format", inner_suffix(path).lower(), READERS)
+    if read is read_parquet and path.suffix.lower() in COMPRESSIONS:
         raise CalqueError(f"{path}: Parquet compresses its columns itself; decompress the file")
     return read

@@ -8,6 +8,7 @@ from typing import Any
 from lxml.etree import Entity, QName, XMLSyntaxError, iterparse
 
 from calque.config import CalqueError
+from calque.text.corpus.languages import means, normal
 from calque.text.corpus.pair import Pair, one_line
 from calque.text.files import open_bytes
 
@@ -40,11 +41,11 @@ def _variant(unit: Element, language: str) -> Element | None:
     variants = {}
     for variant in unit.iterfind("{*}tuv"):
         stated = variant.get(XML_LANG) or variant.get("lang", "")  # `lang` until TMX 1.1
-        variants.setdefault(_normal(stated), variant.find("{*}seg"))
-    exact = variants.get(_normal(language))
+        variants.setdefault(normal(stated), variant.find("{*}seg"))
+    exact = variants.get(normal(language))
     if exact is not None:
         return exact
-    return next((variants[stated] for stated in variants if _means(language, stated)), None)
+    return next((variants[stated] for stated in variants if means(language, stated)), None)
 
 
 def read_xliff(path: Path, source: str, target: str, left_out: Counter[str]) -> Iterator[Pair]:
@@ -73,19 +74,11 @@ def read_xliff(path: Path, source: str, target: str, left_out: Counter[str]) -> 
 def _check_language(path: Path, element: Element, names: tuple[str, ...], language: str) -> None:
     for name in names:
         stated = element.get(name)
-        if stated is not None and not _means(language, stated):
+        if stated is not None and not means(language, stated):
             raise CalqueError(
                 f"{path}:{element.sourceline}: {name.replace(XML_LANG, 'xml:lang')} is "
                 f"{stated!r}, but the corpus says {language!r}"
             )
-
-
-def _normal(code: str) -> str:
-    return code.lower().replace("_", "-")
-
-
-def _means(language: str, stated: str) -> bool:
-    return f"{_normal(stated)}-".startswith(f"{_normal(language)}-")
 
 
 def _elements(path: Path, events: tuple[str, ...], *names: str) -> Iterator[tuple[str, Element]]:
