@@ -294,6 +294,13 @@ class TestEvaluate:
             assert f"{score['score']:.2f}" in table.out
             assert score["signature"] in table.out.split("\n")
 
+    def test_a_file_of_pairs(self, calque, memories):
+        plain = calque("evaluate", "run", "test.en", "test.de", "--json")
+        pairs = calque("evaluate", "run", "test.tmx", "--names", "en-US", "de", "--json")
+        assert pairs.code == 2
+        assert "no pair to evaluate on" in pairs.err
+        assert calque("evaluate", "run", "test.tmx", "--names", "en", "de", "--json") == plain
+
     def test_two_runs(self, calque, here):
         assert calque("average", "run", "--last", 3, "--out", "other").code == 0
         files = ["test.en", "test.de", "--json"]

@@ -185,12 +185,16 @@ def translate(
 
     With --n-best N, each line becomes N lines; where fewer were found, the last are empty.
     """
+    from calque.checkpoint import RunFolder
     from calque.cli.arguments import check_trees
     from calque.cli.engines import ENGINES, Asked
     from calque.cli.lines import translate_lines
+    from calque.text.corpus import refuse_pairs
 
     start = choose("--engine", engine, ENGINES)
-    check_trees(trees, run)
+    check_trees(trees, RunFolder(run))
+    if file:
+        refuse_pairs(file, "translate takes one sequence per line")
     started = start(run, Asked(n_best, beam_size, length_penalty, scores))
     translate_lines(file, trees, started.stream, started.written)
 
