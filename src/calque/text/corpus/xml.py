@@ -25,27 +25,31 @@ def read_tmx(path: Path, source: str, target: str, left_out: Counter[str]) -> It
     """The pairs of a translation memory (TMX 1.1 to 1.4); `source`, `target` are language codes.
 
     Codes compare without case, and where no variant of a unit has just this code, "en" also means
-    "en-US". A unit without one of the two languages is left out.
+    "en-US". A unit without one of the two languages is left out, and of several variants in one
+    language all but the first.
     """
     for _, unit in _elements(path, ("end",), "tu"):
-        segments = _variant(unit, source), _variant(unit, target)
-        if None in segments:
-            missing = source if segments[0] is None else target
+        sides = [_variants(unit, language) for language in (source, target)]
+        if not all(sides):
+            missing = target if sides[0] else source
             left_out[f"TMX units without {missing!r}"] += 1
         else:
-            yield _pair(path, unit, *segments)
+            for language, (_, *further) in zip((source, target), sides, strict=True):
+                if further:
+                    left_out[f"further TMX variants in {language!r}"] += len(further)
+            yield _pair(path, unit, *(segments[0] for segments in sides))
         _forget(unit)
 
 
-def _variant(unit: Element, language: str) -> Element | None:
-    variants = {}
+def _variants(unit: Element, language: str) -> list[Element]:
+    """The segments in a language, those first whose code is just this."""
+    found = []
     for variant in unit.iterfind("{*}tuv"):
         stated = variant.get(XML_LANG) or variant.get("lang", "")  # `lang` until TMX 1.1
-        variants.setdefault(normal(stated), variant.find("{*}seg"))
-    exact = variants.get(normal(language))
-    if exact is not None:
-        return exact
-    return next((variants[stated] for stated in variants if means(language, stated)), None)
+        segment = variant.find("{*}seg")
+        if segment is not None and means(language, stated):
+            found.append((normal(stated) != normal(language), segment))
+    return [segment for _, segment in sorted(found, key=lambda one: one[0])]
 
 
 def read_xliff(path: Path, source: str, target: str, left_out: Counter[str]) -> Iterator[Pair]:
