@@ -332,10 +332,17 @@ class TestTokenizerOfAnotherModel:
     [
         (("--n-best", "3"), ["--n-best 3", "beam size, 2"]),
         (("--n-best", "3", "--beam-size", "1"), ["--n-best 3", "beam size, 1"]),
+        (("--beam-size", "100000"), ["beam_size", "equal to 1000", "100000"]),
+        (("--length-penalty", "inf"), ["length_penalty", "finite", "inf"]),
     ],
 )
-def test_n_best_over_beam_size(refuses, options, says):
-    refuses("translate", "run", *options, says=says)
+@pytest.mark.parametrize("engine", ["calque", "ctranslate2"])
+def test_search_that_cannot_be(refuses, engine, options, says):
+    if engine == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+        if "--n-best" in options:
+            says = ["--n-best", "--engine calque"]
+    refuses("translate", "run", *options, "--engine", engine, says=says)
 
 
 def test_n_best_of_a_greedy_run(refuses, here, vouch):
