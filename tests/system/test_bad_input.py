@@ -421,6 +421,11 @@ class TestProcess:
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch("Error: standard input is closed.*\n", done.stderr)
 
+    def test_closed_standard_output(self, trained):
+        done = self.run("translate run test.en >&-", trained)
+        assert done.returncode == 2
+        assert re.fullmatch("Error: standard output is closed.*\n", done.stderr)
+
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_full_disk(self, trained):
         done = self.run("translate run test.en > /dev/full", trained)

@@ -188,15 +188,16 @@ def translate(
     from calque.checkpoint import RunFolder
     from calque.cli.arguments import check_trees
     from calque.cli.engines import ENGINES, Asked
-    from calque.cli.lines import translate_lines
+    from calque.cli.lines import LongLines, translate_lines
     from calque.text.corpus import refuse_pairs
 
     start = choose("--engine", engine, ENGINES)
-    check_trees(trees, RunFolder(run))
+    whole = RunFolder(run)
+    check_trees(trees, whole)
     if file:
         refuse_pairs(file, "translate takes one sequence per line")
     started = start(run, Asked(n_best, beam_size, length_penalty, scores))
-    translate_lines(file, trees, started.stream, started.written)
+    translate_lines(file, trees, started.stream, started.written, LongLines(whole))
 
 
 for _command in (compare, embed, look, serve, evaluate):
