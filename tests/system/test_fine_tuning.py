@@ -73,11 +73,16 @@ def test_it_goes_on_without_the_run_that_it_started_from(calque, here):
         ([*FILES, "--from", "run", "--out", "run"], ["run: already holds a run"]),
         (
             [*FILES, "--from", "run", "--out", "new", "--preset", "tiny"],
-            ["run: to train from it", "model.d_model", "model.num_encoder_layers"],
+            [
+                "run: to train from it",
+                "model.d_model = 32 (given: 128)",
+                "num_encoder_layers",
+                "preset",
+            ],
         ),
         (
             [*FILES, "--from", "run", "--out", "new", "--set", "tokenizer.kind=bpe"],
-            ["tokenizer.kind must be as in its recipe"],
+            ["run: to train from it", "tokenizer.kind = 'words' (given: 'bpe')"],
         ),
         (
             [*FILES, "--from", "run", "--out", "new", "--set", "model.d_modle=5"],
