@@ -86,10 +86,8 @@ def test_another_model_or_tokenizer_is_refused_by_its_keys_and_values(
 
 
 def test_another_family_is_refused_by_its_name_alone() -> None:
-    recipe = make_recipe({"data": FILES, "model": {"family": "recurrent"}}, "r.toml")
-    recipe = replace(recipe, tokenizer=start().tokenizer)
     with pytest.raises(CalqueError) as error:
-        refuse_another_model(recipe, start(), "runs/start")
+        refuse_another_model(tuned(model={"family": "recurrent"}), start(), "runs/start")
     assert re.findall(r"model\.\w+", str(error.value)) == ["model.family"]
 
 

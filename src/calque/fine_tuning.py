@@ -35,8 +35,9 @@ def make_fine_tuning_recipe(values: Mapping[str, Any], start: Recipe, where: str
     sections = with_preset(values, where)
     for section, content in known.items():
         given = sections.get(section, {})
-        # What is no table stays as it is, for `parse` to refuse.
-        sections[section] = {**content, **given} if isinstance(given, Mapping) else given
+        # What is no table, or another family with its own keys, stays as it is, to be refused.
+        if isinstance(given, Mapping) and given.get("family") in (None, content.get("family")):
+            sections[section] = {**content, **given}
     return make_recipe(sections, where)
 
 
