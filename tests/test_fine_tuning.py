@@ -1,5 +1,6 @@
 """What fine-tuning leaves out is as in the run it starts from, and another model is refused."""
 
+import re
 import tomllib
 from dataclasses import replace
 from typing import Any
@@ -63,14 +64,17 @@ def test_what_fine_tuning_says_stands_key_by_key() -> None:
 @pytest.mark.parametrize(
     ("sections", "keys"),
     [
-        ({"model": {"d_model": 256}}, ["model.d_model"]),
-        ({"tokenizer": {"kind": "bpe", "vocab_size": 9}}, ["tokenizer.kind, tokenizer.vocab_size"]),
+        ({"model": {"d_model": 256}}, ["model.d_model = 128 (given: 256)"]),
+        (
+            {"tokenizer": {"kind": "bpe", "vocab_size": 9}},
+            ["tokenizer.kind = 'unigram' (given: 'bpe'), tokenizer.vocab_size = 5000 (given: 9)"],
+        ),
         ({"preset": "small"}, ["model.num_encoder_layers", "model.d_model", "model.d_ff"]),
         ({"preset": "base"}, ["model.num_encoder_layers", "model.d_model", "model.num_heads"]),
     ],
     ids=str,
 )
-def test_another_model_or_tokenizer_is_refused_by_its_keys(
+def test_another_model_or_tokenizer_is_refused_by_its_keys_and_values(
     sections: dict[str, Any], keys: list[str]
 ) -> None:
     with pytest.raises(CalqueError) as error:
@@ -79,6 +83,12 @@ def test_another_model_or_tokenizer_is_refused_by_its_keys(
     assert message.startswith("runs/start: ")
     assert [key for key in keys if key not in message] == []
     assert not any(key in message for key in FREE)
+
+
+def test_another_family_is_refused_by_its_name_alone() -> None:
+    with pytest.raises(CalqueError) as error:
+        refuse_another_model(tuned(model={"family": "recurrent"}), start(), "runs/start")
+    assert re.findall(r"model\.\w+", str(error.value)) == ["model.family"]
 
 
 def test_the_preset_of_the_run_is_no_other_model() -> None:

@@ -4,6 +4,7 @@ import tomllib
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from calque.recipe import (
     require_corpora,
     require_trainable,
 )
+from calque.text.corpus.languages import with_languages_of_corpora
 from calque.text.data import CorpusConfig, DataConfig
 from calque.text.tokenizers import TOKENIZERS
 from calque.text.tokenizers.interface import TokenizerConfig
@@ -73,6 +75,67 @@ def test_training_needs_corpora_to_train_and_to_validate(split: str) -> None:
             require_corpora(recipe(data=data), "r.toml")
         assert str(error.value) == "r.toml.data: train and valid each need at least one corpus"
     require_corpora(recipe(), "r.toml")
+
+
+# Languages of corpora
+
+
+def memory(folder: Path, source: str, target: str, name: str = "a.tmx") -> dict[str, str]:
+    (folder / name).touch()
+    return {"file": str(folder / name), "source": source, "target": target}
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize(
+    ("name", "codes", "odd"),
+    [
+        ("a.tmx", ("de", "en"), "source is 'de', but data.source_language is 'en'"),
+        ("a.tmx.gz", ("en", "fr"), "target is 'fr', but data.target_language is 'de-AT'"),
+        ("a.xlf", ("en", "de-CH"), "target is 'de-CH', but data.target_language is 'de-AT'"),
+        ("a.XLIFF", ("eng", "de"), "source is 'eng', but data.source_language is 'en'"),
+    ],
+    ids=str,
+)
+def test_a_corpus_in_other_languages_is_refused(
+    tmp_path: Path, split: str, name: str, codes: tuple[str, str], odd: str
+) -> None:
+    languages = {"source_language": "en", "target_language": "de-AT"}
+    corpora = {**FILES, split: [memory(tmp_path, "en-US", "DE"), memory(tmp_path, *codes, name)]}
+    with pytest.raises(CalqueError) as error:
+        require_corpora(recipe(data={**corpora, **languages}), "r.toml", "runs/start")
+    assert str(error.value) == f"r.toml.data.{split}[1]: {odd} in runs/start"
+    require_corpora(recipe(data=corpora), "r.toml")
+
+
+def test_names_of_columns_are_no_languages(tmp_path: Path) -> None:
+    table = memory(tmp_path, "de", "en", "a.tsv")
+    named = recipe(data={**FILES, "train": table, "source_language": "en"})
+    require_corpora(named, "r.toml")
+    assert with_languages_of_corpora(named.data) == named.data
+
+
+@pytest.mark.parametrize(
+    ("codes", "named", "languages"),
+    [
+        ([("en", "de")], {}, ("en", "de")),
+        ([("en-US", "de"), ("en_us", "de")], {}, ("en-US", "de")),
+        ([("en", "de"), ("fr", "de")], {}, (None, "de")),
+        ([("en", "de")], {"target_language": "de-AT"}, ("en", "de-AT")),
+        ([("not a code", "de")], {}, (None, "de")),
+        ([], {}, (None, None)),
+    ],
+    ids=str,
+)
+def test_languages_that_are_left_out_are_those_on_which_corpora_agree(
+    tmp_path: Path,
+    codes: list[tuple[str, str]],
+    named: dict[str, str],
+    languages: tuple[str | None, str | None],
+) -> None:
+    corpora = [memory(tmp_path, *of_one, f"{n}.tmx") for n, of_one in enumerate(codes)]
+    plain = {"source": "a.fr", "target": "a.it"}
+    data = with_languages_of_corpora(recipe(data={"train": [plain, *corpora], **named}).data)
+    assert (data.source_language, data.target_language) == languages
 
 
 # What does not fit

@@ -35,21 +35,30 @@ def make_fine_tuning_recipe(values: Mapping[str, Any], start: Recipe, where: str
     sections = with_preset(values, where)
     for section, content in known.items():
         given = sections.get(section, {})
-        # What is no table stays as it is, for `parse` to refuse.
-        sections[section] = {**content, **given} if isinstance(given, Mapping) else given
+        # What is no table, or another family with its own keys, stays as it is, to be refused.
+        if isinstance(given, Mapping) and given.get("family") in (None, content.get("family")):
+            sections[section] = {**content, **given}
     return make_recipe(sections, where)
 
 
 def refuse_another_model(recipe: Recipe, start: Recipe, where: str) -> None:
-    """Raise CalqueError, with the keys, unless the weights of `start` do for `recipe`."""
+    """Raise CalqueError, with keys and values, unless the weights of `start` do for `recipe`."""
     if recipe.training.embeddings:
         raise CalqueError(
             f"{where}: training from it takes its embeddings too; leave training.embeddings out"
         )
     parts = ("tokenizer.", "model.")
     other = [key for key in differences(start, recipe) if key.startswith(parts) and key not in FREE]
+    if "model.family" in other:  # each family has its own keys, which differ because of it
+        other = [key for key in other if key == "model.family" or not key.startswith("model.")]
     if other:
+        its = (f"{k} = {_value(start, k)!r} (given: {_value(recipe, k)!r})" for k in other)
         raise CalqueError(
-            f"{where}: to train from it, {', '.join(other)} must be as in its recipe; "
-            "leave them out, and they are"
+            f"{where}: to train from it, there must be, as in its recipe, {', '.join(its)}; leave "
+            "these out, and a preset too, which stands for sizes of the model"
         )
+
+
+def _value(recipe: Recipe, place: str) -> Any:
+    section, key = place.split(".")
+    return getattr(getattr(recipe, section), key)

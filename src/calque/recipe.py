@@ -13,6 +13,7 @@ from calque.decoding.config import DecodingConfig
 from calque.decoding.hypothesis import NORMALISATIONS
 from calque.models.build import FAMILIES, AnyModelConfig, ModelConfig
 from calque.models.transformer import TransformerSizes
+from calque.text.corpus.languages import refuse_other_languages
 from calque.text.data import DataConfig
 from calque.text.parsers import PARSERS
 from calque.text.tokenizers import TOKENIZERS
@@ -132,15 +133,27 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     return recipe
 
 
-def require_corpora(recipe: Recipe, where: str) -> None:
-    """Raise CalqueError unless there is something to train on and to validate on."""
-    if not recipe.data.train or not recipe.data.valid:
+def require_corpora(recipe: Recipe, where: str, languages_in: str | None = None) -> None:
+    """Raise CalqueError unless there is something to train on and to validate on.
+
+    Where files name their languages, these must be the recipe's, which stand in `languages_in` if
+    not in `where`.
+    """
+    data = recipe.data
+    if not data.train or not data.valid:
         raise CalqueError(f"{where}.data: train and valid each need at least one corpus")
+    for split in ("train", "valid", "test"):
+        for number, corpus in enumerate(getattr(data, split)):
+            place = f"{where}.data.{split}[{number}]"
+            refuse_other_languages(corpus, place, data, languages_in or where)
 
 
-def require_trainable(recipe: Recipe, where: str) -> None:
-    """Raise CalqueError unless a training can begin: with corpora, and no key without effect."""
-    require_corpora(recipe, where)
+def require_trainable(recipe: Recipe, where: str, languages_in: str | None = None) -> None:
+    """Raise CalqueError unless a training can begin: with corpora, and no key without effect.
+
+    `languages_in` is as in `require_corpora`.
+    """
+    require_corpora(recipe, where, languages_in)
     training, model = recipe.training, recipe.model
     if training.optimizer != "adamw" and training.weight_decay:
         raise CalqueError(

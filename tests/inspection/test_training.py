@@ -47,10 +47,15 @@ def test_runs_come_in_their_order_and_may_be_empty(tmp_path: Path) -> None:
     assert training(runs)[0]["series"] == {name: [] for name in SERIES}
 
 
-@pytest.mark.parametrize("text", ["{nonsense}", '{"loss": 1}', "[1]\n{}}"])
-def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
-    run = record(tmp_path / "a", text)
-    with pytest.raises(CalqueError, match=r"a/metrics\.jsonl: damaged"):
+@pytest.mark.parametrize("last", ["", json.dumps(RECORDS[-1])[:-8], json.dumps(RECORDS[-1])])
+@pytest.mark.parametrize(
+    "damaged", ["{nonsense}", '{"loss": 1}', "[1", "", "3", '{"step": 50, "lo', '{"step": "\xff"}']
+)
+def test_a_damaged_line_is_named(tmp_path: Path, damaged: str, last: str) -> None:
+    run = record(tmp_path / "a", "")
+    text = "\n".join([json.dumps(RECORDS[0]), damaged, last])
+    (run / "metrics.jsonl").write_text(text, encoding="latin-1")
+    with pytest.raises(CalqueError, match=r"a/metrics\.jsonl:2: damaged"):
         training([run])
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -126,3 +127,21 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
+
+
+@pytest.fixture
+def memories(here: Path) -> Path:
+    """The current folder, with the pairs of each split as a translation memory, `train.tmx` ..."""
+    for split in ("train", "valid", "test"):
+        sides = ((here / f"{split}.{code}").read_text("utf-8").splitlines() for code in CODES)
+        pairs = zip(*sides, strict=True)
+        units = "".join(f"<tu>{''.join(map(_variant, CODES, pair))}</tu>" for pair in pairs)
+        (here / f"{split}.tmx").write_text(f"<tmx><body>{units}</body></tmx>", encoding="utf-8")
+    return here
+
+
+CODES = ("en", "de")
+
+
+def _variant(code: str, text: str) -> str:
+    return f'<tuv xml:lang="{code}"><seg>{escape(text)}</seg></tuv>'

@@ -1,5 +1,6 @@
 """What bad input gets: one message that says where and what, code 2, and nothing left behind."""
 
+import gzip
 import json
 import re
 import shutil
@@ -99,12 +100,52 @@ def test_empty_corpus(refuses, here, split):
 
 
 def test_nothing_to_evaluate_on(refuses, here):
-    (here / "empty").write_text("")
-    refuses(*EVALUATE, "empty", "empty", says=["empty", "no pair to evaluate on"])
+    for name in ("empty.en", "empty.de", "empty.tsv"):
+        (here / name).write_text("en\tde\n" if name == "empty.tsv" else "")
+    for files in (("empty.en", "empty.de"), ("empty.tsv", "--names", "en", "de")):
+        refuses(*EVALUATE, *files, says=[files[0], "no pair to evaluate on"])
 
 
 def test_every_pair_filtered(refuses):
     refuses(*TRAIN, "--set", "data.max_length=1", says=["train.en", "200 source over 1 tokens"])
+
+
+SECOND = ("--valid", "valid.en", "valid.de", "--out", "made")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--train", "test.tmx", "test.tmx", *SECOND),
+        ("train", "--train", "train.en", "test.tmx.gz", *SECOND),
+        ("train", "recipe.toml", "--train", "test.TMX", "train.de", "--out", "made"),
+        (*EVALUATE, "test.tmx", "test.tmx"),
+        ("translate", "run", "test.tmx"),
+        ("embed", "recipe.toml", "test.tmx", "--out", "vectors"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_of_pairs_is_no_plain_text(refuses, memories, command):
+    content = (memories / "test.tmx").read_bytes()
+    (memories / "test.TMX").write_bytes(content)
+    (memories / "test.tmx.gz").write_bytes(gzip.compress(content))
+    refuses(*command, says=["file of pairs"])
+
+
+@pytest.mark.parametrize("command", [("train", "--train"), EVALUATE], ids=" ".join)
+def test_one_file_for_both_sides(refuses, command):
+    rest = SECOND if command[0] == "train" else ()
+    refuses(*command, "train.en", "./train.en", *rest, says=["train.en", "both sides"])
+
+
+@pytest.mark.parametrize("files", [("test.en",), ("--train", "train.en", "--valid", "valid.en")])
+def test_a_recipe_that_was_not_meant(refuses, files):
+    refuses("train", *files, "--out", "made", says=[files[-1], "no recipe", "--train and --valid"])
+
+
+def test_evaluation_in_the_wrong_direction(refuses, memories):
+    says = ["--names: source is 'de'", "data.source_language is 'en' in run"]
+    refuses(*EVALUATE, "test.tmx", "--names", "de", "en", says=says)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "words"])
@@ -291,10 +332,17 @@ class TestTokenizerOfAnotherModel:
     [
         (("--n-best", "3"), ["--n-best 3", "beam size, 2"]),
         (("--n-best", "3", "--beam-size", "1"), ["--n-best 3", "beam size, 1"]),
+        (("--beam-size", "100000"), ["beam_size", "equal to 1000", "100000"]),
+        (("--length-penalty", "inf"), ["length_penalty", "finite", "inf"]),
     ],
 )
-def test_n_best_over_beam_size(refuses, options, says):
-    refuses("translate", "run", *options, says=says)
+@pytest.mark.parametrize("engine", ["calque", "ctranslate2"])
+def test_search_that_cannot_be(refuses, engine, options, says):
+    if engine == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+        if "--n-best" in options:
+            says = ["--n-best", "--engine calque"]
+    refuses("translate", "run", *options, "--engine", engine, says=says)
 
 
 def test_n_best_of_a_greedy_run(refuses, here, vouch):
@@ -326,13 +374,14 @@ def test_average_of_what_is_not_there(refuses, options, says):
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (("check", "train.en"), ["train.en", "TARGET", "--names"]),
-        (("check", "train.en", "train.de", "--names", "en", "de"), ["TARGET", "--names"]),
+        (("check", "train.en"), ["train.en", "second file", "--names"]),
+        (("check", "train.en", "train.de", "--names", "en", "de"), ["second file", "--names"]),
+        ((*EVALUATE, "test.en"), ["test.en", "second file", "--names"]),
         (("check", "recipe.toml", "train.de"), ["recipe.toml", "names all its files"]),
     ],
     ids=" ".join,
 )
-def test_check_of_what_is_unclear(refuses, command, says):
+def test_files_that_are_unclear(refuses, command, says):
     refuses(*command, says=says)
 
 
@@ -371,6 +420,11 @@ class TestProcess:
         done = self.run("translate run <&-", trained)
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch("Error: standard input is closed.*\n", done.stderr)
+
+    def test_closed_standard_output(self, trained):
+        done = self.run("translate run test.en >&-", trained)
+        assert done.returncode == 2
+        assert re.fullmatch("Error: standard output is closed.*\n", done.stderr)
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_full_disk(self, trained):

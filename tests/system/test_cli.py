@@ -105,6 +105,21 @@ class TestTranslate:
     def test_nothing_gives_nothing(self, calque, trained):
         assert calque("translate", trained / "run") == (0, "", "")
 
+    def test_lines_longer_than_those_of_the_training_are_told_at_the_end(self, calque, here, vouch):
+        """Told of the tokens that are counted in training, and beside the translations alone."""
+        recipe = here / "run/recipe.toml"
+        recipe.write_text(recipe.read_text().replace("max_length = 256", "max_length = 9"))
+        vouch(here / "run", "recipe.toml")
+        just, over = "the old dog " * 3, "the old dog " * 3 + "sees"
+        lines = f"{just}\n\n{over}\n{over}\n"
+        alone = calque("translate", "run", stdin=f"{just}\n".encode())
+        assert (alone.code, alone.err) == (0, "")
+        (here / "text").write_text(lines)
+        outcome = calque("translate", "run", "text")
+        assert outcome.out.count("\n") == 4
+        assert outcome.out.startswith(alone.out)
+        assert re.fullmatch(r"2 lines .* the 9 tokens .*\(first: line 3\).*\n", outcome.err)
+
     def test_n_best_gives_as_many_lines_for_each_line(self, calque, trained, sources, expected):
         text = "".join(f"{line}\n" for line in sources).encode()
         outcome = calque("translate", trained / "run", "--n-best", 2, stdin=text)
@@ -313,6 +328,13 @@ class TestEvaluate:
             assert score["low"] <= score["high"]
             assert f"{score['score']:.2f}" in table.out
             assert score["signature"] in table.out.split("\n")
+
+    def test_a_file_of_pairs(self, calque, memories):
+        plain = calque("evaluate", "run", "test.en", "test.de", "--json")
+        pairs = calque("evaluate", "run", "test.tmx", "--names", "en-US", "de", "--json")
+        assert pairs.code == 2
+        assert "no pair to evaluate on" in pairs.err
+        assert calque("evaluate", "run", "test.tmx", "--names", "en", "de", "--json") == plain
 
     def test_two_runs(self, calque, here):
         assert calque("average", "run", "--last", 3, "--out", "other").code == 0

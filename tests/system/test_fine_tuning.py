@@ -73,11 +73,16 @@ def test_it_goes_on_without_the_run_that_it_started_from(calque, here):
         ([*FILES, "--from", "run", "--out", "run"], ["run: already holds a run"]),
         (
             [*FILES, "--from", "run", "--out", "new", "--preset", "tiny"],
-            ["run: to train from it", "model.d_model", "model.num_encoder_layers"],
+            [
+                "run: to train from it",
+                "model.d_model = 32 (given: 128)",
+                "num_encoder_layers",
+                "preset",
+            ],
         ),
         (
             [*FILES, "--from", "run", "--out", "new", "--set", "tokenizer.kind=bpe"],
-            ["tokenizer.kind must be as in its recipe"],
+            ["run: to train from it", "tokenizer.kind = 'words' (given: 'bpe')"],
         ),
         (
             [*FILES, "--from", "run", "--out", "new", "--set", "model.d_modle=5"],
@@ -92,6 +97,20 @@ def test_what_cannot_be_is_one_message(arguments, told, calque, here):
     assert [words for words in told if words not in outcome.err] == []
     assert outcome.err.count("\n") == 1
     assert not (here / "new").exists()
+
+
+@pytest.mark.parametrize("said", ["", "[data]\nsource_language = 'en'\ntarget_language = 'de'\n"])
+def test_another_direction_than_the_runs_is_refused(said, calque, memories):
+    tables = [
+        f"[[data.{split}]]\nfile = '{split}.tmx'\nsource = 'de'\ntarget = 'en'\n"
+        for split in ("train", "valid")
+    ]
+    (memories / "back.toml").write_text(said + "".join(tables))
+    place = "back.toml" if said else "run"  # where the languages stand
+    told = f"back.toml.data.train[0]: source is 'de', but data.source_language is 'en' in {place}"
+    outcome = calque("train", "back.toml", "--from", "run", "--out", "new", *SHORT)
+    assert (outcome.code, outcome.err) == (2, f"Error: {told}\n")
+    assert not (memories / "new").exists()
 
 
 def test_a_recipe_without_data_can_be_read_but_not_trained(calque, here):

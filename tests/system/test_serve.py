@@ -72,6 +72,29 @@ def test_it_translates_as_translate_does_and_ends_when_all_is_answered(calque, t
         assert server.stderr.read() == ""
 
 
+def test_the_languages_of_a_memory_are_enough(calque, memories: Path):
+    recipe = (memories / "recipe.toml").read_text("utf-8")
+    tables = [
+        f"[[data.{split}]]\nfile = '{split}.tmx'\nsource = 'en'\ntarget = 'de'\n"
+        for split in ("train", "valid")
+    ]
+    (memories / "ours.toml").write_text("".join(tables) + recipe[recipe.index("[tokenizer]") :])
+    trained = calque("train", "ours.toml", "--set", "training.max_steps=1", "--out", "ours")
+    assert (trained.code, "cannot be served" in trained.out) == (0, False)
+    with process(memories / "ours") as (_, address):
+        asked = httpx2.post(f"{address}/translate", json={"q": "A dog.", **ENDE})
+        assert asked.status_code == 200, asked.text
+
+
+def test_a_run_that_cannot_be_served_says_so_before_it_trains(calque, here: Path):
+    recipe = (here / "recipe.toml").read_text("utf-8").replace('target_language = "de"\n', "")
+    (here / "recipe.toml").write_text(recipe, "utf-8")
+    trained = calque("train", "recipe.toml", "--set", "training.max_steps=1", "--out", "made")
+    before, _, after = trained.out.partition("cannot be served")
+    assert (trained.code, "step 1" in before, "step 1" in after) == (0, False, True)
+    assert calque("serve", "made").code == 2
+
+
 def test_ctrl_c_ends_it(trained: Path):
     with process(trained / "run") as (server, address):
         assert httpx2.get(f"{address}/health").json() == {"status": "ok"}

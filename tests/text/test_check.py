@@ -238,7 +238,8 @@ def test_an_unreadable_corpus_does_not_hide_the_others(tmp_path: Path) -> None:
 def test_a_compressed_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     whole = gzip.compress("\n".join(source for source, _ in CLEAN).encode())
     (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
-    config = CorpusConfig(source=str(tmp_path / "cut.gz"), target=str(tmp_path / "cut.gz"))
+    (tmp_path / "cut.de.gz").write_bytes(whole)
+    config = CorpusConfig(source=str(tmp_path / "cut.gz"), target=str(tmp_path / "cut.de.gz"))
     assert ("unreadable", None) in counts(check([config]).splits[0])
 
 
@@ -256,6 +257,39 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 
 
 # Files of pairs
+
+
+def test_a_file_of_pairs_is_not_checked_as_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.tmx"
+    path.write_text("<tmx/>\n")
+    for config in (
+        CorpusConfig(source=str(path), target=str(path)),
+        CorpusConfig(source=str(tmp_path / "*.tmx"), target=str(tmp_path / "train.de")),
+    ):
+        report = check([corpus(tmp_path, CLEAN), config])
+        assert counts(report.splits[0]) == {("unreadable", None): 1}
+        assert "file of pairs" in finding(report.splits[0], "unreadable").examples[0].text
+
+
+@pytest.mark.parametrize("suffix", [".tsv.gz", ".en.gz"])
+def test_a_broken_file_does_not_hide_the_others_of_its_glob(suffix: str, tmp_path: Path) -> None:
+    for number in range(3):
+        rows = ["en\tde", *map("\t".join, CLEAN)]
+        for name, lines in zip(("tsv", "en", "de"), (rows, *zip(*CLEAN, strict=True)), strict=True):
+            content = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+            (tmp_path / f"{number}.{name}.gz").write_bytes(content)
+    broken = tmp_path / f"1{suffix}"
+    broken.write_bytes(broken.read_bytes()[:-9])
+    glob = str(tmp_path / f"*{suffix}")
+    if suffix == ".tsv.gz":
+        config = CorpusConfig(file=glob, source="en", target="de")
+    else:
+        config = CorpusConfig(source=glob, target=str(tmp_path / "*.de.gz"))
+    (split,) = check([config]).splits
+    assert finding(split, "unreadable").count == 1
+    assert str(broken) in finding(split, "unreadable").examples[0].text
+    assert split.pairs >= 2 * len(CLEAN)
+    assert finding(split, "duplicate").count >= len(CLEAN)
 
 
 def test_what_a_reader_leaves_out_is_told_by_reason(tmp_path: Path) -> None:

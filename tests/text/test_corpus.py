@@ -461,8 +461,26 @@ def test_tmx_language_codes(tmp_path: Path):
     path = write(tmp_path / "a.tmx", tmx(body + old))
     pairs, left_out = read(path)
     assert [tuple(pair)[:2] for pair in pairs] == [("en", "de"), ("en_GB", "DE-at"), ("old", "alt")]
-    assert left_out == {"TMX units without 'en'": 2, "TMX units without 'de'": 1}
+    missing = {"TMX units without 'en'": 2, "TMX units without 'de'": 1}
+    assert left_out == {**missing, "further TMX variants in 'en'": 1}
     assert texts(path, "en-US", "fr") == [("en-us", "fr")]
+
+
+def test_of_several_tmx_variants_in_a_language_the_others_are_counted(tmp_path: Path):
+    def variants(**texts: list[str]) -> str:
+        found = [(code, text) for code, of_code in texts.items() for text in of_code]
+        return "".join(f'<tuv xml:lang="{c}"><seg>{text}</seg></tuv>' for c, text in found)
+
+    several = variants(en_GB=["a"], en_US=["b"], de=["A", "B", "C"], fr=["x", "y"])
+    units = [several, variants(en=["d", "e"]), variants(en=["f"], de=["F"])]
+    path = write(tmp_path / "a.tmx", tmx("".join(f"<tu>{unit}</tu>" for unit in units)))
+    pairs, left_out = read(path)
+    assert [(pair.source, pair.target) for pair in pairs] == [("a", "A"), ("f", "F")]
+    assert left_out == {
+        "further TMX variants in 'en'": 1,
+        "further TMX variants in 'de'": 2,
+        "TMX units without 'de'": 1,
+    }
 
 
 def test_tmx_line_is_the_units(tmp_path: Path):

@@ -31,7 +31,7 @@ def test_counts_what_was_read_and_what_was_left_out(tiny, corpus, tmp_path, cons
     assert description["train"]["left_out"] == {"empty source": 1, "source over 256 tokens": 1}
     assert description["valid"]["pairs"] == 8
     assert 0 < description["padding"] < 0.5
-    show(description, console)
+    show(description, recipe, console)
     assert "train: 161 pairs" in console.file.getvalue()
     assert "left out: 1 empty source, 1 source over 256 tokens" in console.file.getvalue()
 
@@ -63,7 +63,7 @@ def test_what_has_no_entry_is_counted_and_told(kind, tiny, corpus, console):
     recipe = tiny(tokenizer={"kind": kind, "vocab_size": 100 if kind == "words" else 330})
     tokenizers = learn_tokenizers(recipe, console)
     description = describe(prepare_corpora(recipe, tokenizers, console), recipe, tokenizers)
-    show(description, console)
+    show(description, recipe, console)
     told = console.file.getvalue()
     for split in ("train", "valid"):
         expected = []

@@ -163,7 +163,7 @@ def train(
 
     with _said_once():
         base = RunFolder(start_from) if start_from else None
-        described = describe(recipe, changes or [], training, valid, preset, base and base.recipe)
+        described = describe(recipe, changes or [], training, valid, preset, base)
     if described is None and not resume:
         raise CalqueError("nothing to train on: give RECIPE.toml, or --train and --valid")
     folder = folder or (Path("runs") / recipe.stem if recipe else None)
@@ -191,14 +191,19 @@ def translate(
 
     With --n-best N, each line becomes N lines; where fewer were found, the last are empty.
     """
+    from calque.checkpoint import RunFolder
     from calque.cli.arguments import check_trees
     from calque.cli.engines import ENGINES, Asked
-    from calque.cli.lines import translate_lines
+    from calque.cli.lines import LongLines, translate_lines
+    from calque.text.corpus import refuse_pairs
 
     start = choose("--engine", engine, ENGINES)
-    check_trees(trees, run)
+    whole = RunFolder(run)
+    check_trees(trees, whole)
+    if file:
+        refuse_pairs(file, "translate takes one sequence per line")
     started = start(run, Asked(n_best, beam_size, length_penalty, scores))
-    translate_lines(file, trees, started.stream, started.written)
+    translate_lines(file, trees, started.stream, started.written, LongLines(whole))
 
 
 for _command in (compare, embed, look, serve, evaluate):

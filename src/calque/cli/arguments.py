@@ -1,7 +1,9 @@
 """From what was typed to the corpora and the recipe that it stands for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from babel import Locale
 
@@ -16,34 +18,48 @@ from calque.recipe import (
     require_corpora,
     require_trainable,
 )
+from calque.text.corpus.languages import with_languages_of_corpora
 from calque.text.data import CorpusConfig
-from calque.text.files import COMPRESSIONS, expand
+from calque.text.files import expand, inner_suffix
 
 LANGUAGES = frozenset(Locale("en").languages)
 Splits = tuple[Sequence[CorpusConfig], Sequence[CorpusConfig], Sequence[CorpusConfig]]
 """Training, validation and test corpora."""
 
 
-def two_files(files: TwoFiles, trees: Path | None = None) -> list[CorpusConfig]:
+def one_corpus(
+    source: Path, target: Path | None, names: tuple[str, str] | None, trees: Path | None = None
+) -> CorpusConfig:
+    """The corpus of two plain files, or of a file of pairs and the names of its sides.
+
+    Raises CalqueError where neither or both are given.
+    """
+    beside = str(trees) if trees else None
+    if target and not names:
+        return CorpusConfig(source=str(source), target=str(target), trees=beside)
+    if names and not target:
+        return CorpusConfig(file=str(source), source=names[0], target=names[1], trees=beside)
+    raise CalqueError(
+        f"{source}: give either a second file, of its targets, or --names if it is a file of pairs"
+    )
+
+
+def two_files(files: TwoFiles) -> list[CorpusConfig]:
     """The corpus of a source and a target file; of None, no corpus."""
-    if not files:
-        return []
-    source, target = map(str, files)
-    return [CorpusConfig(source=source, target=target, trees=str(trees) if trees else None)]
+    return [one_corpus(*files, names=None)] if files else []
 
 
-def check_trees(trees: Path | None, *runs: Path) -> None:
+def check_trees(trees: Path | None, *runs: RunFolder) -> None:
     """Raise CalqueError if a run needs trees that are not given, or none needs those that are."""
-    recipes = {run: RunFolder(run).recipe for run in runs}
-    needing = [run for run, recipe in recipes.items() if recipe.model.needs_trees]
-    without = [run for run in needing if not recipes[run].data.parser]
+    needing = [run for run in runs if run.recipe.model.needs_trees]
+    without = [run for run in needing if not run.recipe.data.parser]
     if without and not trees:
         raise CalqueError(
-            f"{without[0]}: its positions are structural: give the dependency trees of the source "
-            "lines with --trees"
+            f"{without[0].path}: its positions are structural: give the dependency trees of the "
+            "source lines with --trees"
         )
     if trees and not needing:
-        raise CalqueError(f"--trees {trees}: the positions of {runs[0]} look at no tree")
+        raise CalqueError(f"--trees {trees}: the positions of {runs[0].path} look at no tree")
 
 
 def corpora_to_check(
@@ -62,7 +78,7 @@ def corpora_to_check(
         data = recipe.data
         splits = data.train, data.valid, data.test
     else:
-        splits = [_corpus(source, target, names)], two_files(valid), two_files(test)
+        splits = [one_corpus(source, target, names)], two_files(valid), two_files(test)
     for corpus in (corpus for split in splits for corpus in split):
         for patterns in [corpus.file] if corpus.file else [corpus.source, corpus.target]:
             expand(patterns)
@@ -75,11 +91,12 @@ def described_recipe(
     train: TwoFiles,
     valid: TwoFiles,
     preset: str | None,
-    start: Recipe | None,
+    start: RunFolder | None,
 ) -> Recipe | None:
     """The recipe in a file or of two pairs of files, with what else was given; None of nothing.
 
-    `start` is that of the run whose weights training is to start from.
+    `start` is the run whose weights training is to start from. Languages that neither names are
+    those of the training corpora.
     """
     if path is None and train is None:
         if changes or valid or preset or start:
@@ -87,7 +104,7 @@ def described_recipe(
         return None
     if path is None and valid is None:
         raise CalqueError("--train needs --valid: two files to validate on")
-    values = read_toml(path) if path else {}
+    values = _read_recipe(path) if path else {}
     for key, files in (("train", train), ("valid", valid)):
         if files and isinstance(data := values.setdefault("data", {}), dict):
             data[key] = [str(file) for file in files]
@@ -98,25 +115,39 @@ def described_recipe(
     for change in changes:
         apply_change(values, change)
     where = str(path or "command line")
-    recipe = make_fine_tuning_recipe(values, start, where) if start else make_recipe(values, where)
-    require_trainable(recipe, where)
+    if start:
+        recipe = make_fine_tuning_recipe(values, start.recipe, where)
+    else:
+        recipe = make_recipe(values, where)
+    recipe = replace(recipe, data=with_languages_of_corpora(recipe.data))
+    require_trainable(recipe, where, _languages_in(values.get("data", {}), start, where))
     return recipe
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    # A forgotten TARGET makes the next option a file, and what was meant for that the recipe.
+    if path.is_file() and path.suffix != ".toml":
+        raise CalqueError(
+            f"{path}: is no recipe, whose name ends in .toml; --train and --valid each take two "
+            "files, SOURCE and TARGET, and a file of pairs stands in a recipe, as `file =`"
+        )
+    return read_toml(path)
+
+
+def _languages_in(data: dict[str, Any], start: RunFolder | None, where: str) -> str:
+    """Where the languages stand that a recipe with this section has."""
+    if data.keys() & {"source_language", "target_language"}:
+        return where
+    if start and start.recipe.data.source_language:
+        return str(start.path)
+    return f"{where}.data.train"
 
 
 def _languages(files: tuple[Path, Path]) -> dict[str, str]:
     """The languages that the names of two files end in, such as a.en and a.de.gz."""
     found = {}
     for side, file in zip(("source", "target"), files, strict=True):
-        name = file.with_suffix("") if file.suffix in COMPRESSIONS else file
-        code = name.suffix[1:]
+        code = inner_suffix(file)[1:]
         if code in LANGUAGES:
             found[f"{side}_language"] = code
     return found
-
-
-def _corpus(source: Path, target: Path | None, names: tuple[str, str] | None) -> CorpusConfig:
-    if target and not names:
-        return CorpusConfig(source=str(source), target=str(target))
-    if names and not target:
-        return CorpusConfig(file=str(source), source=names[0], target=names[1])
-    raise CalqueError(f"{source}: give either its TARGET, or --names if it is a file of pairs")

@@ -97,13 +97,15 @@ def _learn(
 ) -> tuple["Vectors", "Tokenizer"]:
     from calque.embeddings.vectors import sides
     from calque.embeddings.word2vec import ALGORITHMS, learn_vectors
+    from calque.text.corpus import refuse_pairs
     from calque.text.files import expand
     from calque.training.preparation import learn_tokenizers
 
     # What can be known to be wrong is told before the work, not after it.
     name = _side(recipe, side)
     choose("--algorithm", algorithm, ALGORITHMS)
-    expand(tuple(texts))
+    for text in expand(tuple(texts)):
+        refuse_pairs(text, "embed takes one sequence per line")
     if file.is_dir() or not file.parent.is_dir():
         raise CalqueError(f"--out {file}: no file can be made there")
     tokenizer = sides(learn_tokenizers(recipe, errors))[name]

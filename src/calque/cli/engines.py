@@ -4,7 +4,7 @@
 # CTranslate2 comes with the extra `export`.
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from calque.checkpoint import RunFolder
 from calque.cli.lines import records, texts
 from calque.cli.workers import ParallelTranslator, suitable
-from calque.config import CalqueError
+from calque.config import CalqueError, parse
 from calque.decoding.config import DecodingConfig
 from calque.text.corpus.pair import one_line
 from calque.training.memory import keep_freed_memory
@@ -33,12 +33,15 @@ class Asked:
     def search(self, decoding: DecodingConfig) -> DecodingConfig:
         """Another search than the recipe's; to ask for a beam is beam search.
 
-        Raises CalqueError when that search does not give as many translations.
+        Raises CalqueError for a value out of its range, and when that search does not give as many
+        translations.
         """
+        asked: dict[str, Any] = {}
         if self.beam_size is not None:
-            decoding = replace(decoding, search="beam", beam_size=self.beam_size)
+            asked |= {"search": "beam", "beam_size": self.beam_size}
         if self.length_penalty is not None:
-            decoding = replace(decoding, length_penalty=self.length_penalty)
+            asked["length_penalty"] = self.length_penalty
+        decoding = parse(DecodingConfig, asdict(decoding) | asked, "command line")
         width = decoding.beam_size if decoding.search == "beam" else 1
         if self.n_best > width:
             raise CalqueError(

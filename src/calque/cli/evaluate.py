@@ -3,17 +3,25 @@
 # ruff: noqa: PLC0415
 # PyTorch takes seconds to import.
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from calque.cli import options
 
+if TYPE_CHECKING:
+    from calque.checkpoint import RunFolder
+    from calque.text.data import CorpusConfig
+
 
 def evaluate(
     run: options.Run,
     source: options.Source,
-    reference: options.Reference,
+    reference: options.Reference = None,
+    names: options.Names = None,
     baseline: options.Baseline = None,
     trees: options.Trees = None,
     as_json: options.AsJson = False,
@@ -26,17 +34,18 @@ def evaluate(
     import torch
 
     from calque.checkpoint import RunFolder
-    from calque.cli.arguments import check_trees, two_files
+    from calque.cli.arguments import one_corpus
     from calque.evaluation.evaluate import compare_runs, evaluate_run, read_evaluation_pairs
     from calque.evaluation.metrics import comparison_table, score_table
     from calque.translator import Translator
 
     out, errors = Console(), Console(stderr=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    check_trees(trees, run, *([baseline] if baseline else []))
-    (corpus,) = two_files((source, reference), trees)
+    folders = [RunFolder(folder) for folder in (run, baseline) if folder]
+    corpus = one_corpus(source, reference, names, trees)
+    _refuse_what_is_not_for(folders, corpus, trees)
     pairs = read_evaluation_pairs(corpus)
-    language = RunFolder(run).recipe.data.target_language
+    language = folders[0].recipe.data.target_language
     translator = Translator.load(run, device=device)
     for reason, number in pairs.left_out.items():
         errors.print(f"left out: {number:,} {reason}", highlight=False)
@@ -50,3 +59,14 @@ def evaluate(
         out.print_json(data=[asdict(metric) for metric in result])
     else:
         out.print(table, crop=False)
+
+
+def _refuse_what_is_not_for(
+    folders: Sequence["RunFolder"], corpus: "CorpusConfig", trees: Path | None
+) -> None:
+    from calque.cli.arguments import check_trees
+    from calque.text.corpus.languages import refuse_other_languages
+
+    check_trees(trees, *folders)
+    for folder in folders:
+        refuse_other_languages(corpus, "--names", folder.recipe.data, str(folder.path))

@@ -11,6 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from calque.checkpoint import RunFolder
 from calque.config import CalqueError
 from calque.text.corpus.pair import one_line
 from calque.text.files import text_lines
@@ -20,23 +21,51 @@ from calque.translator import Translation, Translator
 Found = TypeVar("Found")
 
 
+class LongLines:
+    """Those among lines that are longer than any that a run's model was trained on."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.longest, self.tokenizer = run.recipe.data.max_length, run.tokenizers.source
+        self.found = self.first = 0
+
+    def count(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines, which are counted as they go by."""
+        for number, line in enumerate(lines, start=1):
+            if len(self.tokenizer.encode([line])[0]) > self.longest:
+                self.found += 1
+                self.first = self.first or number
+            yield line
+
+    def note(self) -> str:
+        """What the user should know about them."""
+        are = "lines are" if self.found > 1 else "line is"
+        return (
+            f"{self.found:,} {are} longer than the {self.longest} tokens that the model was "
+            f"trained on (first: line {self.first}), and may lose text; cut them into sentences"
+        )
+
+
 def translate_lines(
     file: Path | None,
     trees: Path | None,
     stream: Callable[[Iterable[str]], Generator[Found, None, None]],
     written: Callable[[int, Found], Iterable[str]],
+    long: LongLines,
 ) -> None:
     """Translate a file, or standard input, to standard output; a line typed is answered at once.
 
-    `trees` is a CoNLL-U file with the trees of the lines.
+    `trees` is a CoNLL-U file with the trees of the lines. Of lines that are too long for the model,
+    standard error tells at the end.
 
     `stream` makes of lines what was found for each; `written` says what to write for that, and for
     the number of its line.
     """
     if file is None and sys.stdin is None:
         raise CalqueError("standard input is closed; pipe text in, or name a FILE")
+    if sys.stdout is None:
+        raise CalqueError("standard output is closed, where the translations go")
     console = Console(stderr=True)
-    lines = text_lines(file) if file else _standard_input()
+    lines = long.count(text_lines(file) if file else _standard_input())
     if trees:
         name = file or "standard input"
         lines = beside(((line, f"{name}:{n}") for n, line in enumerate(lines, start=1)), [trees])
@@ -50,6 +79,8 @@ def translate_lines(
     with closing(found):
         for number, one in enumerate(found, start=1):
             print(*written(number, one), sep="\n", flush=True)
+    if long.found:
+        console.print(long.note(), highlight=False, soft_wrap=True)
 
 
 def texts(n_best: int, translations: Sequence[Translation]) -> Iterator[str]:

@@ -103,8 +103,11 @@ Engine = Annotated[
 ]
 
 # evaluate
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines.")]
-Reference = Annotated[Path, typer.Argument(metavar="REFERENCE", help="Their translations.")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines, or a file of pairs.")]
+Reference = Annotated[
+    Path | None,
+    typer.Argument(metavar="REFERENCE", help="Their translations, if SOURCE is lines."),
+]
 Baseline = Annotated[
     Path | None,
     typer.Option(

@@ -32,7 +32,8 @@ def read_evaluation_pairs(corpus: CorpusConfig) -> EvaluationPairs:
             pairs.sources.append(pair.source)
             pairs.references.append(pair.target)
     if not pairs.sources:
-        raise CalqueError(f"{corpus.source} and {corpus.target}: no pair to evaluate on")
+        where = corpus.file or f"{corpus.source} and {corpus.target}"
+        raise CalqueError(f"{where}: no pair to evaluate on")
     return pairs
 
 

@@ -14,7 +14,7 @@ SERIES = ("loss", "valid_loss", "valid_bleu", "learning_rate", "tokens_per_secon
 def training(runs: Sequence[Path]) -> list[dict[str, Any]]:
     """Of each run its name and its SERIES, each a list of [step, value].
 
-    Raises CalqueError for a run without a record of its training, or one that is damaged.
+    Raises CalqueError for a run without a record of its training, or with a damaged line in it.
     """
     return [_course(run) for run in runs]
 
@@ -23,11 +23,16 @@ def _course(run: Path) -> dict[str, Any]:
     path = run / METRICS
     if not path.is_file():
         raise CalqueError(f"{path}: missing; this run has no record of a training")
-    # A training that is under way may have written half of its last line.
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
-    try:
-        records = [json.loads(line) for line in lines]
-        series = {name: [[r["step"], r[name]] for r in records if name in r] for name in SERIES}
-    except (ValueError, KeyError, TypeError):
-        raise CalqueError(f"{path}: damaged; not the JSON Lines that were written") from None
+    series: dict[str, list[Any]] = {name: [] for name in SERIES}
+    *lines, last = path.read_bytes().split(b"\n")
+    if last.endswith(b"}"):  # else a training that is under way has written half of it
+        lines.append(last)
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            for name in SERIES:
+                if name in record:
+                    series[name].append([record["step"], record[name]])
+        except (ValueError, KeyError, TypeError):
+            raise CalqueError(f"{path}:{number}: damaged; not the JSON that was written") from None
     return {"name": run.resolve().name, "series": series}

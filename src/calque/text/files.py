@@ -28,6 +28,11 @@ COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
 """How to open a compressed file, by the last suffix of its name."""
 
 
+def inner_suffix(path: Path) -> str:
+    """The last suffix of a file's name, or the one before it if that is a compression's."""
+    return (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix
+
+
 def open_bytes(path: Path) -> BinaryIO:
     """The content of a file as a stream of bytes; .gz, .xz and .zst are decompressed on the way.
 

@@ -124,7 +124,7 @@ def _begin(recipe: Recipe, out: Path, console: Console, start: RunFolder | None)
             console.print(f"embeddings: from {file}{kept}", highlight=False, markup=False)
     corpora = prepare_corpora(recipe, tokenizers, console)
     description = describe(corpora, recipe, tokenizers) | origin
-    show(description, console)
+    show(description, recipe, console)
     RunFolder.create(out, recipe, tokenizers, description, initial=initial)
 
 

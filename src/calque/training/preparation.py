@@ -87,8 +87,8 @@ def describe(corpora: Corpora, recipe: Recipe, tokenizers: Tokenizers) -> dict[s
     }
 
 
-def show(description: dict[str, Any], console: Console) -> None:
-    """The description in a few lines."""
+def show(description: dict[str, Any], recipe: Recipe, console: Console) -> None:
+    """The description in a few lines, and what the recipe lacks to be served."""
     for split in ("train", "valid"):
         counts = description[split]
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["left_out"].items())
@@ -104,6 +104,13 @@ def show(description: dict[str, Any], console: Console) -> None:
         f"{description['padding']:.1%} padding",
         highlight=False,
     )
+    if not (recipe.data.source_language and recipe.data.target_language):
+        console.print(
+            "languages: unknown, so that this run cannot be served; name data.source_language and "
+            "data.target_language",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
 from calque.config import CalqueError
 from calque.text.check.findings import Findings, Line, excerpt
 from calque.text.check.report import Example, Side
-from calque.text.corpus import read_pairs
+from calque.text.corpus import plain_files, read_pairs
 from calque.text.data import CorpusConfig
-from calque.text.files import expand_pair, raw_lines
+from calque.text.files import expand, raw_lines
 
 
 def read_all(
@@ -18,21 +20,36 @@ def read_all(
 ) -> Iterator[tuple[Line, Line]]:
     """The pairs that can be read; what keeps others from being read goes to the findings.
 
-    Two plain files are read past every error. In a file of pairs, nothing can be trusted after one.
+    Two plain files are read past every error. In a file of pairs, nothing can be trusted after one;
+    the next file is another matter.
     """
+    with _noting(findings):
+        for pairs in _files(corpus, findings, left_out):
+            with _noting(findings):
+                yield from pairs
+
+
+@contextmanager
+def _noting(findings: Findings) -> Iterator[None]:
     try:
-        if corpus.file is None:
-            yield from _read_plain(corpus, findings)
-            return
-        for pair in read_pairs(corpus, left_out):
-            yield Line(pair.source, pair.file, pair.line), Line(pair.target, pair.file, pair.line)
+        yield
     except CalqueError as error:
         findings.put("unreadable", None, 1, [Example("", excerpt(str(error), width=1000))])
 
 
-def _read_plain(corpus: CorpusConfig, findings: Findings) -> Iterator[tuple[Line, Line]]:
-    for source_path, target_path in expand_pair(corpus.source, corpus.target):
-        yield from _read_two(source_path, target_path, findings)
+def _files(
+    corpus: CorpusConfig, findings: Findings, left_out: Counter[str]
+) -> list[Iterator[tuple[Line, Line]]]:
+    """The pairs of each file of pairs, or of each two plain files."""
+    if corpus.file is None:
+        return [_read_two(*paths, findings) for paths in plain_files(corpus)]
+    alone = [replace(corpus, file=str(path), trees=None) for path in expand(corpus.file)]
+    return [_read_pairs(of_file, left_out) for of_file in alone]
+
+
+def _read_pairs(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[tuple[Line, Line]]:
+    for pair in read_pairs(corpus, left_out):
+        yield Line(pair.source, pair.file, pair.line), Line(pair.target, pair.file, pair.line)
 
 
 def _read_two(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
 
 from calque.config import CalqueError, choose
@@ -12,10 +12,10 @@ from calque.text.corpus.po import read_po
 from calque.text.corpus.tabular import read_csv, read_jsonl, read_parquet, read_tsv
 from calque.text.corpus.xml import read_tmx, read_xliff
 from calque.text.data import CorpusConfig
-from calque.text.files import COMPRESSIONS, expand
+from calque.text.files import COMPRESSIONS, expand, expand_pair, inner_suffix
 from calque.text.trees import beside
 
-__all__ = ["READERS", "Pair", "read_pairs"]
+__all__ = ["READERS", "Pair", "plain_files", "read_pairs", "refuse_pairs"]
 
 Reader = Callable[[Path, str, str, Counter[str]], Iterator[Pair]]
 
@@ -51,7 +51,8 @@ def read_pairs(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
 
 def _read(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
     if corpus.file is None:
-        yield from read_plain(corpus.source, corpus.target)
+        for source_path, target_path in plain_files(corpus):
+            yield from read_plain(source_path, target_path)
         return
     if not (isinstance(corpus.source, str) and isinstance(corpus.target, str)):
         raise CalqueError(
@@ -64,9 +65,32 @@ def _read(corpus: CorpusConfig, left_out: Counter[str]) -> Iterator[Pair]:
         yield from read(path, corpus.source, corpus.target, left_out)
 
 
+def refuse_pairs(path: Path, instead: str) -> None:
+    """Raise CalqueError for a file that holds both sides; `instead` is what can be done."""
+    if inner_suffix(path).lower() in READERS:
+        raise CalqueError(f"{path}: is a file of pairs, and not plain text; {instead}")
+
+
+def plain_files(corpus: CorpusConfig) -> list[tuple[Path, Path]]:
+    """The files of a corpus of plain text, two by two.
+
+    Raises CalqueError for what `expand_pair` refuses, for a file of pairs, and for one file twice.
+    """
+    files = expand_pair(corpus.source, corpus.target)
+    for path in chain.from_iterable(files):
+        refuse_pairs(
+            path,
+            "write it in a recipe, with `file =`, `source` and `target`, or give it to check or "
+            "evaluate with --names",
+        )
+    for source, target in files:
+        if source == target:
+            raise CalqueError(f"{source}: is given for both sides, the source and the target")
+    return files
+
+
 def _reader(path: Path) -> Reader:
-    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    read = choose(f"{path}: file format", inner.suffix.lower(), READERS)
-    if read is read_parquet and inner != path:
+    read = choose(f"{path}: file format", inner_suffix(path).lower(), READERS)
+    if read is read_parquet and path.suffix.lower() in COMPRESSIONS:
         raise CalqueError(f"{path}: Parquet compresses its columns itself; decompress the file")
     return read

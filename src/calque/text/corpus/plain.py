@@ -7,19 +7,11 @@ from pathlib import Path
 
 from calque.config import CalqueError
 from calque.text.corpus.pair import Pair
-from calque.text.files import expand_pair, raw_lines, text_lines
+from calque.text.files import raw_lines, text_lines
 
 
-def read_plain(source: str | tuple[str, ...], target: str | tuple[str, ...]) -> Iterator[Pair]:
-    """The pairs of the first source and first target file, then of the second ones, and so on.
-
-    Raises CalqueError for what `expand_pair` refuses, and for unequal numbers of lines.
-    """
-    for source_path, target_path in expand_pair(source, target):
-        yield from _read_two(source_path, target_path)
-
-
-def _read_two(source_path: Path, target_path: Path) -> Iterator[Pair]:
+def read_plain(source_path: Path, target_path: Path) -> Iterator[Pair]:
+    """The pairs of two files. Raises CalqueError for unequal numbers of lines."""
     file = str(source_path)
     # Closed with the last pair or the error, whoever holds on to that.
     with closing(text_lines(source_path)) as sources, closing(text_lines(target_path)) as targets:

@@ -8,6 +8,7 @@ from typing import Any
 from lxml.etree import Entity, QName, XMLSyntaxError, iterparse
 
 from calque.config import CalqueError
+from calque.text.corpus.languages import means, normal
 from calque.text.corpus.pair import Pair, one_line
 from calque.text.files import open_bytes
 
@@ -24,27 +25,31 @@ def read_tmx(path: Path, source: str, target: str, left_out: Counter[str]) -> It
     """The pairs of a translation memory (TMX 1.1 to 1.4); `source`, `target` are language codes.
 
     Codes compare without case, and where no variant of a unit has just this code, "en" also means
-    "en-US". A unit without one of the two languages is left out.
+    "en-US". A unit without one of the two languages is left out, and of several variants in one
+    language all but the first.
     """
     for _, unit in _elements(path, ("end",), "tu"):
-        segments = _variant(unit, source), _variant(unit, target)
-        if None in segments:
-            missing = source if segments[0] is None else target
+        sides = [_variants(unit, language) for language in (source, target)]
+        if not all(sides):
+            missing = target if sides[0] else source
             left_out[f"TMX units without {missing!r}"] += 1
         else:
-            yield _pair(path, unit, *segments)
+            for language, (_, *further) in zip((source, target), sides, strict=True):
+                if further:
+                    left_out[f"further TMX variants in {language!r}"] += len(further)
+            yield _pair(path, unit, *(segments[0] for segments in sides))
         _forget(unit)
 
 
-def _variant(unit: Element, language: str) -> Element | None:
-    variants = {}
+def _variants(unit: Element, language: str) -> list[Element]:
+    """The segments in a language, those first whose code is just this."""
+    found = []
     for variant in unit.iterfind("{*}tuv"):
         stated = variant.get(XML_LANG) or variant.get("lang", "")  # `lang` until TMX 1.1
-        variants.setdefault(_normal(stated), variant.find("{*}seg"))
-    exact = variants.get(_normal(language))
-    if exact is not None:
-        return exact
-    return next((variants[stated] for stated in variants if _means(language, stated)), None)
+        segment = variant.find("{*}seg")
+        if segment is not None and means(language, stated):
+            found.append((normal(stated) != normal(language), segment))
+    return [segment for _, segment in sorted(found, key=lambda one: one[0])]
 
 
 def read_xliff(path: Path, source: str, target: str, left_out: Counter[str]) -> Iterator[Pair]:
@@ -73,19 +78,11 @@ def read_xliff(path: Path, source: str, target: str, left_out: Counter[str]) -> 
 def _check_language(path: Path, element: Element, names: tuple[str, ...], language: str) -> None:
     for name in names:
         stated = element.get(name)
-        if stated is not None and not _means(language, stated):
+        if stated is not None and not means(language, stated):
             raise CalqueError(
                 f"{path}:{element.sourceline}: {name.replace(XML_LANG, 'xml:lang')} is "
                 f"{stated!r}, but the corpus says {language!r}"
             )
-
-
-def _normal(code: str) -> str:
-    return code.lower().replace("_", "-")
-
-
-def _means(language: str, stated: str) -> bool:
-    return f"{_normal(stated)}-".startswith(f"{_normal(language)}-")
 
 
 def _elements(path: Path, events: tuple[str, ...], *names: str) -> Iterator[tuple[str, Element]]:
