@@ -16,9 +16,9 @@ import pytest
 import torch
 import typer
 
-from calque import Translator
+from calque import SPINS, Translator
 from calque.checkpoint import load_tensors
-from calque.cli import SPINS, app
+from calque.cli import app
 from calque.config import read_toml
 from calque.recipe import PRESETS
 
@@ -62,10 +62,8 @@ def test_threads_are_told_to_sleep_before_pytorch_is_there(given, spins):
     known = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     code = (
         "import os, sys\n"
-        "from calque.cli import main\n"
-        "sys.argv = ['calque', '--version']\n"
-        "try: main()\n"
-        "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)\n"
+        "import calque, calque.cli\n"
+        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)\n"
     )
     command = [sys.executable, "-c", code]
     told = subprocess.run(command, env=known | given, capture_output=True, text=True, check=True)

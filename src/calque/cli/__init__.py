@@ -43,16 +43,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 out = Console()
-SPINS = "3000"
-"""How often a thread of PyTorch looks whether the others are ready before it sleeps, some 50 µs.
-GNU OpenMP's own 300,000 are milliseconds of a core, for each operation, wherever a thread of
-another program has the core that is waited for."""
 
 
 def main() -> NoReturn:
     """Run a command; what the user got wrong is one message and exit code 2."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when PyTorch is imported
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # As our input is, whatever the locale; the name of a file may be anything.

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from calque.checkpoint import METRICS
 from calque.comparison.plan import Run
-from calque.inspection.training import METRICS, training
+from calque.inspection.training import training
 
 WAITING = "waiting"
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calque.checkpoint import METRICS
 from calque.config import CalqueError
 
-METRICS = "metrics.jsonl"
 SERIES = ("loss", "valid_loss", "valid_bleu", "learning_rate", "tokens_per_second")
 
 
