@@ -109,16 +109,23 @@ def test_a_broken_folder_changes_nothing_until_it_is_whole(
     assert answer() == after
 
 
+def at_once(file: Path, content: bytes) -> None:
+    """Half a manifest would be one more that is broken."""
+    beside = file.with_name("beside")
+    beside.write_bytes(content)
+    beside.replace(file)
+
+
 def test_a_strange_manifest_is_told_once_and_the_folder_still_watched(
     start, copy: Path, caplog: pytest.LogCaptureFixture
 ):
     client, manifest = start(copy), copy / "manifest.json"
     whole = manifest.read_bytes()
     for number, strange in enumerate(STRANGE):
-        manifest.write_text(strange)
+        at_once(manifest, strange.encode())
         wait_for(client, "broken", swaps=2 * number + 1)
         time.sleep(0.3)
-        manifest.write_bytes(whole)
+        at_once(manifest, whole)
         wait_for(client, "ok", swaps=2 * number + 2)
     assert caplog.text.count("en-de: not replaced:") == len(STRANGE)
     assert "Traceback" not in caplog.text
