@@ -1,5 +1,6 @@
 """Contenders in processes of their own, measured in turn."""
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -8,9 +9,15 @@ from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 
+from calque import SPINS
+
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 Contender = Callable[[Given], Result]
+
+# What `import calque` sets for PyTorch's threads is not for the peers, whose processes inherit it.
+if os.environ.get("GOMP_SPINCOUNT") == SPINS:
+    del os.environ["GOMP_SPINCOUNT"]
 
 _here: Any = None  # in a child: its contender
 
