@@ -14,6 +14,7 @@ from calque.cli import options
 
 if TYPE_CHECKING:
     from calque.checkpoint import RunFolder
+    from calque.evaluation.evaluate import EvaluationPairs
     from calque.text.data import CorpusConfig
 
 
@@ -35,20 +36,16 @@ def evaluate(
 
     from calque.checkpoint import RunFolder
     from calque.cli.arguments import one_corpus
-    from calque.evaluation.evaluate import compare_runs, evaluate_run, read_evaluation_pairs
+    from calque.evaluation.evaluate import compare_runs, evaluate_run
     from calque.evaluation.metrics import comparison_table, score_table
     from calque.translator import Translator
 
     out, errors = Console(), Console(stderr=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     folders = [RunFolder(folder) for folder in (run, baseline) if folder]
-    corpus = one_corpus(source, reference, names, trees)
-    _refuse_what_is_not_for(folders, corpus, trees)
-    pairs = read_evaluation_pairs(corpus)
+    pairs = _read(one_corpus(source, reference, names, trees), trees, folders, errors)
     language = folders[0].recipe.data.target_language
     translator = Translator.load(run, device=device)
-    for reason, number in pairs.left_out.items():
-        errors.print(f"left out: {number:,} {reason}", highlight=False)
     with errors.status("translating"):
         if baseline is None:
             table = score_table(result := evaluate_run(translator, pairs, language))
@@ -61,12 +58,18 @@ def evaluate(
         out.print(table, crop=False)
 
 
-def _refuse_what_is_not_for(
-    folders: Sequence["RunFolder"], corpus: "CorpusConfig", trees: Path | None
-) -> None:
+def _read(
+    corpus: "CorpusConfig", trees: Path | None, folders: Sequence["RunFolder"], errors: Console
+) -> "EvaluationPairs":
+    """The pairs, if they and their trees are for these runs; what was left out is told."""
     from calque.cli.arguments import check_trees
+    from calque.evaluation.evaluate import read_evaluation_pairs
     from calque.text.corpus.languages import refuse_other_languages
 
     check_trees(trees, *folders)
     for folder in folders:
         refuse_other_languages(corpus, "--names", folder.recipe.data, str(folder.path))
+    pairs = read_evaluation_pairs(corpus)
+    for reason, number in pairs.left_out.items():
+        errors.print(f"left out: {number:,} {reason}", highlight=False)
+    return pairs

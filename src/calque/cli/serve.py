@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415
 # FastAPI and PyTorch take seconds to import.
 
+from collections.abc import Sequence
 from pathlib import Path
 from re import fullmatch
 from typing import Annotated
@@ -69,13 +70,7 @@ def serve(
     from calque.serving.limits import Limits
     from calque.serving.server import serve as start
 
-    for origin in cors or ():
-        # As browsers send it: compared letter by letter, another form would never be met.
-        if origin != "*" and not fullmatch(r"https?://[^/?#\s]+", origin):
-            raise CalqueError(
-                f"--cors {origin}: not an origin; write it as https://example.org, without a path, "
-                "or * for any"
-            )
+    _refuse_no_origins(cors or ())
     limits = Limits(characters=max_characters, waiting=max_waiting, seconds=timeout, grace=grace)
     settings = Settings(limits=limits, api_keys=api_keys, origins=cors or ())
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -88,3 +83,13 @@ def serve(
         device,
         lambda address: errors.print(f"serving at {address}", highlight=False, soft_wrap=True),
     )
+
+
+def _refuse_no_origins(origins: Sequence[str]) -> None:
+    for origin in origins:
+        # As browsers send it: compared letter by letter, another form would never be met.
+        if origin != "*" and not fullmatch(r"https?://[^/?#\s]+", origin):
+            raise CalqueError(
+                f"--cors {origin}: not an origin; write it as https://example.org, without a path, "
+                "or * for any"
+            )
