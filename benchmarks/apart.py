@@ -15,9 +15,11 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 Contender = Callable[[Given], Result]
 
-# What `import calque` sets for PyTorch's threads is not for the peers, whose processes inherit it.
+OUR_ENVIRONMENT: dict[str, str] = {}
+"""The environment of calque's contenders: what `import calque` sets for PyTorch's threads."""
+# Not for the peers, whose processes would inherit it.
 if os.environ.get("GOMP_SPINCOUNT") == SPINS:
-    del os.environ["GOMP_SPINCOUNT"]
+    OUR_ENVIRONMENT["GOMP_SPINCOUNT"] = os.environ.pop("GOMP_SPINCOUNT")
 
 _here: Any = None  # in a child: its contender
 
@@ -25,13 +27,25 @@ _here: Any = None  # in a child: its contender
 class Apart(Generic[Given, Result]):
     """A contender that lives in a fresh process, with threads, settings and memory of its own."""
 
-    def __init__(self, make: Callable[..., Contender[Given, Result]], *arguments: Any) -> None:
-        """Call `make` with the arguments, in the new process."""
-        self._pool = ProcessPoolExecutor(
-            1, get_context("spawn"), initializer=_make, initargs=(make, arguments)
-        )
+    def __init__(
+        self,
+        make: Callable[..., Contender[Given, Result]],
+        *arguments: Any,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Call `make` with the arguments, in the new process, whose environment has these too."""
+        self._environment = environment or {}
+        asked = make, arguments, self._environment
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_make, initargs=asked)
 
     def __enter__(self) -> "Apart[Given, Result]":
+        before = dict(os.environ)
+        os.environ.update(self._environment)  # libraries read it as they are loaded
+        try:
+            self._pool.submit(int)  # starts the process
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,17 +62,17 @@ def once(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def in_turn(
-    contenders: Mapping[str, tuple[Any, ...]], works: list[Any], warm_up: Any
+    contenders: Mapping[str, Apart[Any, Any]], works: list[Any], warm_up: Any
 ) -> dict[str, list[Any]]:
     """The results of every contender for every work, one at a time: A B C, A B C, ...
 
-    What a machine does beside falls on all alike. Each contender is what to make it of, see
-    `Apart`; it begins with `warm_up`, whose result is thrown away.
+    What a machine does beside falls on all alike. Each contender begins with `warm_up`, whose
+    result is thrown away.
     """
     console = Console(stderr=True)
     results: dict[str, list[Any]] = {name: [] for name in contenders}
     with ExitStack() as stack, console.status("starting") as status:
-        alive = {name: stack.enter_context(Apart(*make)) for name, make in contenders.items()}
+        alive = {name: stack.enter_context(apart) for name, apart in contenders.items()}
         for round_number, work in enumerate([warm_up, *works]):
             for name, contender in alive.items():
                 status.update(f"round {round_number} of {len(works)}: {name}")
@@ -68,8 +82,11 @@ def in_turn(
     return results
 
 
-def _make(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _make(
+    make: Callable[..., Any], arguments: tuple[Any, ...], environment: Mapping[str, str]
+) -> None:
     global _here  # noqa: PLW0603
+    os.environ.update(environment)  # for the processes that the contender starts
     _here = make(*arguments)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from apart import OUR_ENVIRONMENT, Apart
 from torch import Tensor
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.functional import cross_entropy, pad
@@ -265,10 +266,14 @@ CONTENDERS: dict[str, tuple[Callable[..., Any], str | bool]] = {
 }
 
 
-def contenders(setting: Setting, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """What to make the contenders of, see `apart.in_turn`."""
-    found = {name: CONTENDERS[name] for name in names}
-    return {name: (make, setting, how) for name, (make, how) in found.items()}
+def contenders(setting: Setting, names: list[str]) -> dict[str, Apart[list[Batch], Trained]]:
+    """The contenders of these names, each in a process of its own."""
+    found: dict[str, Apart[list[Batch], Trained]] = {}
+    for name in names:
+        make, how = CONTENDERS[name]
+        environment = {} if make is Marian else OUR_ENVIRONMENT
+        found[name] = Apart(make, setting, how, environment=environment)
+    return found
 
 
 def _timed(

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from apart import Apart
+from apart import OUR_ENVIRONMENT, Apart
 from machine import measure, use_threads
 from plots import bars
 from report import Row, add_options, add_pair, grouped, publish, ratio, require
@@ -193,7 +193,8 @@ def measure_all(models: Models, task: Task, rounds: int) -> dict[str, list[dict[
         for number in range(rounds):
             for name, make in makers.items():
                 status.update(f"round {number + 1} of {rounds}: {name}")
-                with Apart(Contender, make, models) as contender:
+                environment = OUR_ENVIRONMENT if name.startswith(OURS) else {}
+                with Apart(Contender, make, models, environment=environment) as contender:
                     results[name].append(contender(task))
     return results
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from apart import Apart
 from contenders import Setting, Trained, contenders, preset
 from machine import measure, use_threads
 from plots import Panel, curves
@@ -38,7 +37,7 @@ def batches_of(length: int, budget: int, vocab_size: int, number: int) -> list[B
 
 def point(name: str, setting: Setting, batches: list[Batch]) -> list[Trained]:
     """Each batch but the first, which warms up, timed by itself."""
-    with Apart(*contenders(setting, [name])[name]) as contender:
+    with contenders(setting, [name])[name] as contender:
         contender(batches[:1])
         return [contender([batch]) for batch in batches[1:]]
 
