@@ -66,8 +66,10 @@ class KernelPast:
         """
         width = self.descent.size(1)
         kept = (rows // width).unique_consecutive()
-        self.descent = self.descent.flatten(0, 1)[rows].unflatten(0, (len(kept), -1))
-        self.kept = self.kept[kept]
+        # Several times as fast as indexing, where there are few.
+        descent = self.descent.flatten(0, 1).index_select(0, rows)
+        self.descent = descent.unflatten(0, (len(kept), -1))
+        self.kept = self.kept.index_select(0, kept)
 
     def begin_step(self) -> None:
         """Have room for the hypotheses, which become entries."""
@@ -196,7 +198,7 @@ class KernelTransformer(Continuing):
             self.turns[position] = self._turns(*of_decoder)
         sizes = {"vocab": model.config.target_vocab_size, "made": words.made}
         self.decoder.run(
-            self.embeddings[last] + self.positions[position],
+            self.embeddings.index_select(0, last) + self.positions[position],
             torch.arange(0, len(last) + 1, past.descent.size(1)),
             memory=memory.numbers,
             memory_at=memory.places,
