@@ -67,7 +67,8 @@ class Processes:
                 dist.init_process_group(
                     backend, store=store, timeout=patience, rank=rank, world_size=world_size
                 )
-            _set_pg_timeout(PATIENCE)
+            if store:
+                _set_pg_timeout(PATIENCE)
         try:
             yield self
         except BaseException as error:
