@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from calque.checkpoint import RunFolder
@@ -66,7 +67,8 @@ class Translator:
         self.parser = Parser(parser) if parser and needs_trees(model) else None
         """Makes the trees of lines that come without."""
         self._needs_trees = needs_trees(model)
-        self._weights = _weights_of(model)
+        self._modules = list(model.modules())  # of which only the weights change
+        self._weights = _weights_of(self._modules)
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "cpu") -> "Translator":
@@ -150,7 +152,7 @@ class Translator:
 
     def _notice_new_weights(self) -> None:
         """Fast paths keep weights as they were, in a layout of their own."""
-        weights = _weights_of(self.model)
+        weights = _weights_of(self._modules)
         if weights != self._weights:
             self._weights = weights
             self.__dict__.pop("_searched", None)
@@ -183,9 +185,10 @@ class Translator:
         return [Translation(t, h.score, h) for t, h in zip(texts, hypotheses, strict=True)]
 
 
-def _weights_of(model: Model) -> list[tuple[int, int]]:
+def _weights_of(modules: Iterable[Module]) -> list[tuple[int, int]]:
     """Where all weights lie, and how often they have been written over there."""
-    weights = model.parameters()
+    # Module.parameters takes five times as long, which a short line waits for.
+    weights = (p for module in modules for p in module._parameters.values() if p is not None)
     return [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights]
 
 

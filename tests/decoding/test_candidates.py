@@ -1,17 +1,13 @@
 """The best continuations are those of log_softmax and topk, however they are found."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from calque.decoding.candidates import GROUP, continuations
-from calque.kernels.library import library
-from calque.models.build import ModelConfig, build
 from calque.models.interface import Continuations
-from calque.models.kernel_decoding import KernelTransformer
 
 INFINITE = torch.inf
 
@@ -127,51 +123,3 @@ def test_half_precision_logits_are_normalised_in_float32():
     expected = logits.float().log_softmax(dim=1).gather(1, found.tokens)
     assert found.scores.dtype == torch.float32
     torch.testing.assert_close(found.log_probs, expected)
-
-
-@pytest.mark.skipif(library() is None, reason="no C compiler")
-@torch.inference_mode()
-@pytest.mark.parametrize("words", [10, 64, 700, 3001])
-@pytest.mark.parametrize("size", [1, 10, 70])
-@pytest.mark.parametrize("ids", [(0, 2, 3), (9, 9, 0), (1, 0, 2)], ids=["ours", "marian", "other"])
-@pytest.mark.parametrize("output", ["tied", "biased"])
-def test_a_model_that_finds_them_itself_finds_the_same(words, size, ids, output):
-    torch.manual_seed(words + size)
-    special = dict(zip(("pad_id", "bos_id", "eos_id"), ids, strict=True))
-    sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "num_heads": 2}
-    model = build(ModelConfig(output=output, **sizes), words, words, **special).eval()
-    model.embedding.table.weight.mul_(3)  # far from alike
-    if model.output.bias is not None:
-        model.output.bias.normal_()
-    for sentences, width in ((1, 1), (17, 1), (1, 5), (9, 4)):
-        source = torch.randint(4, 9, (sentences, 3))
-        scores, must_end = torch.randn(sentences, width), torch.arange(sentences) % 3 == 1
-        scores[::2, width // 2 + 1 :] = -INFINITE
-        last = torch.randint(words, (sentences * width,))
-        first, parents = last[:sentences, None], torch.arange(sentences).repeat_interleave(width)
-
-        def begun(one: Any, source=source, first=first, parents=parents) -> tuple[Any, Any]:
-            memory = one.encode(source)
-            past = one.start(memory)
-            one.decode(first, memory, past)
-            past.select(parents)
-            return memory, past
-
-        log_probs = model.decode(last[:, None], *begun(model))[:, 0].log_softmax(dim=1)
-        plain, ours = (
-            continuations(one, last, *begun(one), scores, must_end, size)
-            for one in (model, KernelTransformer(model))
-        )
-        torch.testing.assert_close(ours.scores, plain.scores, rtol=0, atol=1e-4)
-        # Near ties may be in another order, but what is said of each is true.
-        index = ours.parents * words + ours.tokens
-        there = ours.scores > -INFINITE
-        given = log_probs.view(sentences, -1).gather(1, index)[there]
-        torch.testing.assert_close(ours.log_probs[there], given, rtol=0, atol=1e-4)
-        total = scores.gather(1, ours.parents)[there] + ours.log_probs[there]
-        torch.testing.assert_close(ours.scores[there], total)
-        for row, kept in zip(index, there, strict=True):
-            assert len(set(row[kept].tolist())) == kept.sum()
-        assert (ours.tokens[must_end] == ids[2]).all()
-        free = there & ~must_end[:, None]
-        assert not torch.isin(ours.tokens[free], torch.tensor(ids[:2])).any()

@@ -90,18 +90,14 @@ def test_narrower_vectors_find_the_same(processor, cache, monkeypatch, tmp_path)
     sizes = {"d_model": 48, "d_ff": 72, "num_heads": 3, "num_encoder_layers": 1}
     model = build(ModelConfig(positions="rotary", feed_forward="gelu", **sizes), 300, 300).eval()
     source = torch.randint(4, 300, (5, 9))
-    last, none = source[:, 0], torch.zeros(5, dtype=torch.bool)
 
     @torch.inference_mode()
     def decode():
         fast = KernelTransformer(model)
         memory = fast.encode(source)
-        past = fast.start(memory)
-        logits = fast.decode(last[:, None], memory, past)
-        past.select(torch.arange(5).repeat_interleave(3))
-        scores = logits[:, 0, :3].contiguous()
-        found = fast.continuations(last.repeat_interleave(3), memory, past, scores, none, 7)
-        return logits, found.scores
+        logits = fast.decode(source[:, :1], memory, fast.start(memory))
+        limits, penalties = torch.full((5,), 8), torch.arange(10.0)
+        return logits, fast.search(source, limits, penalties, 3, greedy=False).scores
 
     def work():
         attend, out = Attend(starts, starts, 3, causal=True), torch.empty_like(rows)

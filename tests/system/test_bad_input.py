@@ -430,3 +430,15 @@ class TestProcess:
     def test_full_disk(self, trained):
         done = self.run("translate run test.en > /dev/full", trained)
         assert (done.returncode, done.stderr) == (2, "Error: No space left on device\n")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
+    def test_too_large_for_memory(self, here):
+        large = "train recipe.toml --out made --set model.d_model=65536"
+        script = f"ulimit -v 8000000; exec {sys.executable} -m calque {large}"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=here, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        said = done.stderr.splitlines()[-1]
+        assert re.fullmatch(r"Error: there is not enough memory for another \d+ bytes", said)
+        assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import operator
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -77,8 +78,8 @@ def learnt(batches):
     config = replace(training.TrainingConfig(), warmup_steps=4)  # so that steps matter
     setting = training.Setting(model=model, vocab_size=VOCAB_SIZE, longest=40, training=config)
     names = ["calque, float32", "MarianMTModel, float32", "MarianMTModel, bf16 autocast"]
-    made = training.contenders(setting, names)
-    return [make(*arguments)(batches) for make, *arguments in made.values()]
+    made = [training.CONTENDERS[name] for name in names]
+    return [make(setting, how)(batches) for make, how in made]
 
 
 class TestTraining:
@@ -135,9 +136,18 @@ class TestTranslating:
 
 class TestTables:
     def test_contenders_take_turns_and_warm_up_is_not_counted(self):
-        makers = {"one": (partial, operator.add, 1), "two": (partial, operator.mul, 2)}
-        found = import_module("apart").in_turn(makers, [1, 5], 100)
+        apart = import_module("apart")
+        one, two = apart.Apart(partial, operator.add, 1), apart.Apart(partial, operator.mul, 2)
+        found = apart.in_turn({"one": one, "two": two}, [1, 5], 100)
         assert found == {"one": [2, 6], "two": [2, 10]}
+
+    def test_a_contender_has_its_own_environment_and_nobody_else(self):
+        apart, asked = import_module("apart"), "CALQUE_TEST"
+        with (
+            apart.Apart(partial, os.getenv, environment={asked: "here"}) as one,
+            apart.Apart(partial, os.getenv) as two,
+        ):
+            assert (one(asked), two(asked), os.getenv(asked)) == ("here", None, None)
 
     def test_the_page_changes_between_the_marks_alone(self):
         between = import_module("report").between

@@ -113,6 +113,43 @@ def test_without_its_helper_it_ends_with_one_message(child, long, tmp_path):
     assert "Traceback" not in training.printed
 
 
+MEETING = (
+    "from datetime import timedelta\n"
+    "from calque.training import distributed\n"
+    "distributed.MEETING = timedelta(seconds=4)\n"
+    "wait_for = helpers._wait_for\n"
+    "def have_started(started, store):\n"
+    "    wait_for(started, store)\n"
+    "    {then}\n"
+    "helpers._wait_for = have_started\n"
+)
+
+
+def test_a_helper_that_dies_as_they_meet_is_not_waited_for(child, long, tmp_path):
+    died = MEETING.format(then="started[0].process.kill(); started[0].process.wait()")
+    training = child(tmp_path / "run", long, before=TWO + died)
+    assert training.wait() == 2
+    error = training.printed.splitlines()[-1]
+    assert error.startswith("error: a helping process was ended by SIGKILL")
+    assert "Traceback" not in training.printed
+
+
+def test_once_they_have_met_they_wait_for_longer(child, tiny, tmp_path):
+    sleeping = MEETING.format(then="real.helper = started[0].process.pid") + (
+        "import os, signal, threading\n"
+        "def slept(self, state, result):\n"
+        "    stepped(self, state, result)\n"
+        "    if state.step == 8:\n"
+        "        os.kill(real.helper, signal.SIGSTOP)\n"
+        "        threading.Timer(6, os.kill, (real.helper, signal.SIGCONT)).start()\n"
+        "progress.Report.stepped = slept\n"
+    )
+    start = time.monotonic()
+    training = child(tmp_path / "run", tiny(training=TRAINING), before=TWO + sleeping)
+    assert training.wait() == 0
+    assert time.monotonic() - start > 6
+
+
 @pytest.mark.parametrize(
     ("cores", "memory", "changes", "number"),
     [

@@ -6,6 +6,7 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +58,20 @@ def main() -> NoReturn:
         message = str(error)
     except OSError as error:
         message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    except (MemoryError, RuntimeError) as error:
+        message = _too_large(error)
     sys.stderr.write(f"Error: {message}\n")
     sys.exit(2)
+
+
+def _too_large(error: BaseException) -> str:
+    """What there was no memory for. Raises the error again, if it was something else."""
+    from calque.training.memory import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        raise error
+    size = re.search(r"allocate ([\d.,]+ \w+)", str(error))
+    return "there is not enough memory" + (f" for another {size[1]}" if size else "")
 
 
 @contextmanager

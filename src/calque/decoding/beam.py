@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -16,25 +16,21 @@ from calque.decoding.hypothesis import (
     length_penalties,
     stay,
 )
-from calque.models.interface import Continuations, Seq2Seq
+from calque.models.interface import Continuations, Found, Searching, Seq2Seq
 
 
 @dataclass(frozen=True)
-class Beam:
-    """Targets of each sentence, best first; a score of -inf where there is none."""
-
-    tokens: Int[Tensor, "sentences width length"]
-    log_probs: Float[Tensor, "sentences width length"]
-    scores: Float[Tensor, "sentences width"]
+class Beam(Found):
+    """Targets of each sentence as they grow or, before the search has ended, have ended."""
 
     def select(self, sentences: Int[Tensor, " kept"] | Bool[Tensor, " sentences"]) -> "Beam":
         return Beam(self.tokens[sentences], self.log_probs[sentences], self.scores[sentences])
 
-    def best(self, size: int) -> tuple["Beam", Int[Tensor, "sentences best"]]:
-        """The `size` best, or all if they are fewer, and where they stood."""
-        scores, order = self.scores.topk(min(size, self.scores.size(1)))
+    def best(self, size: int) -> "Beam":
+        """The `size` best."""
+        scores, order = self.scores.topk(size)
         whole = order[..., None].expand(-1, -1, self.tokens.size(2))
-        return Beam(self.tokens.gather(1, whole), self.log_probs.gather(1, whole), scores), order
+        return Beam(self.tokens.gather(1, whole), self.log_probs.gather(1, whole), scores)
 
 
 @torch.inference_mode()
@@ -48,10 +44,13 @@ def beam_search(
     many steps, for the same BLEU).
     """
     special = model.config
+    limits = length_limits(source, special.pad_id, config.max_length)
+    penalties = length_penalties(limits, config)
+    if isinstance(model, Searching):
+        whole = model.search(source, limits, penalties, config.beam_size, greedy=False)
+        return hypotheses(whole, special.eos_id)
     memory = model.encode(source)
     past = model.start(memory)
-    limits = length_limits(source, special.pad_id, config.max_length)
-    penalties = length_penalties(limits, config).tolist()
     growing, finished = _start(source, config.beam_size)
     # Twice the beam, as one candidate of each row may be EOS: there is always enough to go on.
     candidates = 2 * config.beam_size
@@ -59,26 +58,25 @@ def beam_search(
     waiting = torch.ones_like(sentences, dtype=torch.bool)
     last = torch.full_like(sentences, special.bos_id)
     n_best: dict[int, list[Hypothesis]] = {}
-    for step in range(len(penalties) - 1):
+    for step, penalty in enumerate(penalties[1:].tolist()):
         width = growing.scores.size(1)
         found = continuations(model, last, memory, past, growing.scores, limits <= step, candidates)
-        growing, parents, finished = _step(
-            growing, finished, found, penalties[step + 1], special.eos_id
-        )
-        bound = growing.scores[:, 0] / penalties[step + 1]
+        growing, parents, finished = _step(growing, finished, found, penalty, special.eos_id)
+        rows = parents + torch.arange(0, len(parents) * width, width, device=source.device)[:, None]
+        bound = growing.scores[:, 0] / penalty
         done = waiting & ((bound <= finished.scores[:, -1]) | (limits == step))
         if done.any():
             ready, waiting = finished.select(done), waiting & ~done
-            ended = hypotheses(ready.tokens, ready.log_probs, ready.scores, special.eos_id)
+            ended = hypotheses(ready, special.eos_id)
             n_best.update(zip(sentences[done].tolist(), ended, strict=True))
-        staying = stay(waiting, model)
-        if not len(staying):
-            break
-        past.select((staying[:, None] * width + parents[staying]).flatten())
-        if len(staying) < len(sentences):
-            sentences, waiting, limits = sentences[staying], waiting[staying], limits[staying]
-            growing, finished = growing.select(staying), finished.select(staying)
-            memory = memory.select(staying)
+            staying = stay(waiting)
+            if not len(staying):
+                break
+            if len(staying) < len(sentences):
+                sentences, waiting, limits = sentences[staying], waiting[staying], limits[staying]
+                growing, finished = growing.select(staying), finished.select(staying)
+                memory, rows = memory.select(staying), rows[staying]
+        past.select(rows.flatten())
         last = growing.tokens[..., -1].flatten()
     return [n_best[sentence] for sentence in range(source.size(0))]
 
@@ -102,16 +100,18 @@ def _step(
 ) -> tuple[Beam, Int[Tensor, "sentences width"], Beam]:
     """What grows on, the rows of `growing` that it grew from, and what is finished by now."""
     size = finished.scores.size(1)
-    candidates = _continued(growing, found)
     ended = found.tokens == eos_id
     # An end that ranks below the beam is no rival of the prefixes that go on.
     if ended[:, :size].any():
-        scores = (candidates.scores / penalty).masked_fill(~ended, -torch.inf)
+        scores = (found.scores / penalty).masked_fill(~ended, -torch.inf)
         scores[:, size:] = -torch.inf
-        finished, _ = _side_by_side(finished, replace(candidates, scores=scores)).best(size)
-    scores = candidates.scores.masked_fill(ended, -torch.inf)
-    growing, order = replace(candidates, scores=scores).best(size)
-    return growing, found.parents.gather(1, order), finished
+        ends = _continued(growing, replace(found, scores=scores))
+        finished = _side_by_side(finished, ends).best(size)
+    scores = found.scores.masked_fill(ended, -torch.inf)
+    scores, order = scores.topk(min(size, scores.size(1)))
+    others = (x.gather(1, order) for x in (found.parents, found.tokens, found.log_probs))
+    going = Continuations(scores, *others)
+    return _continued(growing, going), going.parents, finished
 
 
 def _continued(growing: Beam, found: Continuations) -> Beam:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from calque.models.interface import Continuations, Continuing, Memory, Past, Seq2Seq
+from calque.models.interface import Continuations, Memory, Past, Seq2Seq
 
 GROUP = 64  # entries of the vocabulary
 
@@ -25,8 +25,6 @@ def continuations(
     probability, so that a hypothesis scores what the model gives it, even where the length limit
     forced its end.
     """
-    if isinstance(model, Continuing):
-        return model.continuations(last, memory, past, scores, must_end, size)
     special = model.config
     logits = model.decode(last[:, None], memory, past)[:, -1].float()
     # In their own place: as much memory again would take longer to fill than to compute.

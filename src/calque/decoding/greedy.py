@@ -13,7 +13,7 @@ from calque.decoding.hypothesis import (
     length_penalties,
     stay,
 )
-from calque.models.interface import Seq2Seq
+from calque.models.interface import Found, Searching, Seq2Seq
 
 
 @torch.inference_mode()
@@ -22,10 +22,13 @@ def greedy_search(
 ) -> list[list[Hypothesis]]:
     """One hypothesis for each source; `config.beam_size` plays no part."""
     special = model.config
-    memory = model.encode(source)
-    past = model.start(memory)
     limits = length_limits(source, special.pad_id, config.max_length)
     penalties = length_penalties(limits, config)
+    if isinstance(model, Searching):
+        found = model.search(source, limits, penalties, size=1, greedy=True)
+        return hypotheses(found, special.eos_id)
+    memory = model.encode(source)
+    past = model.start(memory)
     tokens = source.new_full((source.size(0), len(penalties) - 1), special.pad_id)
     log_probs = torch.zeros_like(tokens, dtype=torch.float32)
 
@@ -41,7 +44,7 @@ def greedy_search(
         log_probs[active[waiting], step] = likeliest.log_probs[waiting, 0]
         tokens[active[waiting], step] = last[waiting]
         waiting &= last != special.eos_id
-        staying = stay(waiting, model)
+        staying = stay(waiting)
         if 0 < len(staying) < len(active):
             active, last, waiting = active[staying], last[staying], waiting[staying]
             memory = memory.select(staying)
@@ -50,4 +53,5 @@ def greedy_search(
 
     lengths = (tokens != special.pad_id).sum(dim=1)
     scores = log_probs.sum(dim=1) / penalties[lengths]
-    return hypotheses(tokens[:, None], log_probs[:, None], scores[:, None], special.eos_id)
+    found = Found(tokens[:, None], log_probs[:, None], scores[:, None])
+    return hypotheses(found, special.eos_id)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from calque.config import choose
 from calque.decoding.config import DecodingConfig
-from calque.models.interface import Continuing, Seq2Seq
+from calque.models.interface import Found, Seq2Seq
 
 GROUP, SMALL = 16, 4  # sentences
 LONGER_THAN_SOURCE = 50  # tokens: arXiv:1706.03762, §6.1
@@ -62,30 +62,23 @@ def power(lengths: Int[Tensor, " lengths"], alpha: float) -> Float[Tensor, " len
 NORMALISATIONS = {"wu": wu, "power": power}
 
 
-def stay(waiting: Bool[Tensor, " sentences"], model: Seq2Seq) -> Int[Tensor, " staying"]:
+def stay(waiting: Bool[Tensor, " sentences"]) -> Int[Tensor, " staying"]:
     """Sentences to go on with: those that wait for their end, and some that do not.
 
     Sentences leave in groups, as to close the gap takes a copy of what the others have in memory,
-    and as a processor makes its fast kernels anew for each new number of rows. A model that finds
-    continuations itself has no such cares.
+    and as a processor makes its fast kernels anew for each new number of rows.
     """
-    if isinstance(model, Continuing):
-        return waiting.nonzero().squeeze(1)
     number = int(waiting.sum())
     number = min(-(-number // GROUP) * GROUP, len(waiting)) if number > SMALL else number
     return waiting.float().topk(number).indices.sort().values
 
 
-def hypotheses(
-    tokens: Int[Tensor, "sentences width length"],
-    log_probs: Float[Tensor, "sentences width length"],
-    scores: Float[Tensor, "sentences width"],
-    eos_id: int,
-) -> list[list[Hypothesis]]:
-    """What the tensors hold up to each EOS; a score of -inf is no hypothesis."""
+def hypotheses(found: Found, eos_id: int) -> list[list[Hypothesis]]:
+    """What was found, up to each EOS; a score of -inf is no hypothesis."""
+    numbers = found.tokens.tolist(), found.log_probs.tolist(), found.scores.tolist()
     return [
-        [_until(eos_id, *one) for one in zip(*sentence, strict=True) if one[-1] != -torch.inf]
-        for sentence in zip(tokens.tolist(), log_probs.tolist(), scores.tolist(), strict=True)
+        [_until(eos_id, *one) for one in zip(*source, strict=True) if one[-1] != -torch.inf]
+        for source in zip(*numbers, strict=True)
     ]
 
 

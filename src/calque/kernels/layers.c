@@ -18,40 +18,12 @@ enum { NORM, PRODUCT, TURN, KEEP, ATTEND_OWN, ATTEND_PAST, ATTEND_MEMORY };
 enum { NONE, RELU, SWISH, GELU };
 enum { SET, ADD, MULTIPLY };
 
-typedef struct {
-    int64_t kind, at, to;       /* columns that a step looks at, and those that it fills */
-    int64_t width, made;        /* numbers of a row that come in, and that come out */
-    int64_t how, activation;
-    int64_t centred;            /* layer norm, else RMS norm */
-    int64_t layer;              /* of the decoder */
-    const float *weight, *bias; /* a bias may be null */
-    float epsilon;
-} step;
-
-/* Keys and values of a source stand layer by layer, keys first; see attended.h. Of the past, a
-   hypothesis attends to what it descends from. */
-typedef struct {
-    const step *steps;
-    const float *x;             /* [rows, d_model] */
-    const int64_t *starts;      /* the first row of each source, and the end of the last */
-    const float *cosine, *sine; /* [rows, d_head], or of all rows: by what queries and keys turn */
-    float *memory;
-    const int64_t *memory_at, *keys; /* [sources]: where a source's begin, and how many there are */
-    float *past;
-    const int64_t *past_at; /* [sources] */
-    float *descent;         /* [rows, room]: 0 for an entry that it descends from, else -inf */
-    int64_t number, d_model, columns, heads, d_head, angles, room;
-    predicting words;
-} layers;
-
 /* Rows `first` to `end`, those of some sources. */
 typedef struct {
     float *rows, *scores, *keys; /* keys: and values, of ATTEND_OWN */
     int64_t *slots, *numbers; /* [rows]: where a row's keys go; [sources]: of how many there are */
     int64_t source, end_source, first, end;
 } block;
-
-INLINE int64_t most(int64_t i, int64_t j) { return i > j ? i : j; }
 
 static void normalise(const step *s, float *row) {
     const ints count = COUNT;
@@ -218,7 +190,6 @@ static void predict(const layers *a, const block *b, float *logits, float *maxim
     }
 }
 
-/* Sources `first` to `end`. */
 void run_layers(const layers *given, int64_t first, int64_t end) {
     const layers a = *given; /* that no store to memory can change */
     const int64_t longest = most_of_a_source(&a, first, end, 0);

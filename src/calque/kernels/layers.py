@@ -1,9 +1,11 @@
-"""A stack of layers over rows, from embeddings to the likeliest next words: `layers.c`."""
+"""A stack of layers over rows, from embeddings to the likeliest next words, and whole searches:
+`layers.c` and `search.c`."""
 
 import ctypes
 from functools import cached_property
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
@@ -46,6 +48,16 @@ class _Layers(Arguments):
         *_pointers("steps x starts cosine sine memory memory_at keys past past_at descent"),
         *_sizes("number d_model columns heads d_head angles room"),
         ("words", Words),
+    ]
+
+
+class Search(Arguments):
+    """How to search for targets, and where to leave them: `search` in search.c."""
+
+    _fields_ = [  # noqa: RUF012
+        ("step", _Layers),
+        *_pointers("embeddings positions limits penalties stop tokens log_probs scores"),
+        *_sizes("sources parts beam longest greedy depth"),
     ]
 
 
@@ -129,15 +141,28 @@ class Stack:
 
     def run(self, x: Float[Tensor, "rows d_model"], starts: Tensor, **others: Any) -> None:
         """All steps with all rows; those of a source begin where `starts` says."""
-        arguments = _Layers(
+        arguments = self._arguments(x=x, starts=starts, **others)
+        run("run_layers", arguments, len(starts) - 1)
+
+    def search(self, step: dict[str, Any], sources: int, **others: Any) -> None:
+        """All steps with the last tokens of all targets, until they end.
+
+        `step` is what `run` takes beside the rows, and `others` are the fields of Search.
+        """
+        # Sources come by length: each thread takes some of all lengths.
+        parts = min(torch.get_num_threads(), sources)
+        stop = torch.zeros(1, dtype=torch.int64)
+        layers = self._arguments(**step)
+        arguments = Search(step=layers, sources=sources, parts=parts, stop=stop, **others)
+        run("run_search", arguments, parts, stop)
+
+    def _arguments(self, **others: Any) -> _Layers:
+        return _Layers(
             steps=ctypes.addressof(self._table),
             number=len(self._table),
-            x=x,
-            starts=starts,
             d_model=self.d_model,
             columns=self.columns,
             heads=self.heads,
             d_head=self.d_head,
             **others,
         )
-        run("run_layers", arguments, len(starts) - 1)

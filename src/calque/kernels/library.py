@@ -7,9 +7,10 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, partial
 from importlib.resources import as_file, files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from calque.writing import cache_folder
 FOLDER = files("calque.kernels")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC"]
 KNOWN = torch.float32, torch.bfloat16, torch.int64
-SOURCES = ["attention.c", "dropout.c", "layers.c", "residual.c", "vocabulary.c"]
+SOURCES = ["attention.c", "dropout.c", "layers.c", "residual.c", "search.c", "vocabulary.c"]
 
 
 @cache
@@ -87,15 +88,27 @@ def _address(x: Tensor) -> int:
     return x.data_ptr()
 
 
-def run(kernel: str, arguments: Arguments, number: int) -> None:
-    """A kernel over all of 0 .. number, a part for each of PyTorch's threads."""
+def run(kernel: str, arguments: Arguments, number: int, stop: Tensor | None = None) -> None:
+    """A kernel over all of 0 .. number, a part for each of PyTorch's threads.
+
+    What takes long leaves off once `stop` is not 0, so that Ctrl-C need not wait for it.
+    """
     call = partial(getattr(library(), kernel), ctypes.byref(arguments))
     threads = max(1, min(torch.get_num_threads(), number))
     bounds = [ctypes.c_int64(number * i // threads) for i in range(threads + 1)]
-    if threads == 1:
+    if threads == 1 and stop is None:
         call(*bounds)
         return
-    list(_pool(threads).map(call, bounds[:-1], bounds[1:]))  # ctypes lets other threads run
+    pool = _pool(threads)  # ctypes lets others run
+    running = [pool.submit(call, *part) for part in pairwise(bounds)]
+    try:
+        for part in running:
+            part.result()
+    except BaseException:
+        if stop is not None:
+            stop.fill_(1)
+        wait(running)  # they still look at the arguments
+        raise
 
 
 @cache

@@ -1,19 +1,9 @@
 /* From features to logits, and to the likeliest continuations of a source's hypotheses. */
 
-#include "matrices.h"
+#include "layers.h"
 
 #define PANEL (2 * WIDTH) /* columns of a matrix stand together: [made / PANEL, width, PANEL] */
 #define GROUP 16          /* vectors of logits, whose maxima say where to look */
-
-typedef struct {
-    const float *weight, *bias; /* of the vocabulary, in panels; a bias may be null */
-    float *logits;              /* [rows, made]; null: the likeliest are found instead */
-    const float *scores;        /* [rows]: of each hypothesis */
-    const int64_t *must_end;    /* [sources]: whether only the end may follow */
-    float *totals, *log_probs;  /* [sources, size], best first */
-    int64_t *parents, *tokens;
-    int64_t at, vocab, made, size, pad, bos, eos; /* made: vocab, in whole panels */
-} predicting;
 
 typedef struct {
     float total, log_prob;
@@ -35,9 +25,6 @@ static void find_logits(
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = p->vocab; j < p->made; j++) logits[i * p->made + j] = -INFINITY;
 }
-
-/* As PyTorch orders them: what is no number comes last, so that it is not hidden. */
-INLINE int less(float a, float b) { return a < b || (a == a && b != b); }
 
 /* Puts a candidate in the place of the worst, which stands first: no parent is better than its
    children, which stand at twice its place and 1 or 2. */
@@ -103,7 +90,7 @@ static void continue_source(
     candidate *heap = malloc(p->size * sizeof *heap);
     const int must_end = p->must_end[source];
     for (int64_t i = 0; i < p->size; i++)
-        heap[i] = (candidate){-INFINITY, -INFINITY, 0, must_end ? p->eos : 0};
+        heap[i] = (candidate){-INFINITY, -INFINITY, 0, must_end ? p->eos : p->pad};
     for (int64_t i = 0; i < width; i++)
         continue_row(p, heap, logits + i * p->made, scores[i], i, must_end, maxima);
     for (int64_t last = p->size - 1; last > 0; last--) { /* the worst goes behind what is left */

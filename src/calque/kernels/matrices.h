@@ -7,6 +7,10 @@
 #include "vectors.h"
 
 INLINE int64_t least(int64_t i, int64_t j) { return i < j ? i : j; }
+INLINE int64_t most(int64_t i, int64_t j) { return i > j ? i : j; }
+
+/* As PyTorch orders them: what is no number comes last, so that it is not hidden. */
+INLINE int less(float a, float b) { return a < b || (a == a && b != b); }
 
 INLINE float *memory(int64_t numbers) { return aligned_alloc(64, (4 * numbers + 63) / 64 * 64); }
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -80,20 +80,29 @@ class Continuations:
     """Of the tokens."""
 
 
-class Continuing(ABC):
-    """A model that finds the likeliest continuations itself, while its logits are in the cache.
+@dataclass(frozen=True)
+class Found:
+    """The targets of each source, best first."""
 
-    Rows of its memories and pasts are left out at no cost, and any number of rows is as good.
-    """
+    tokens: Int[Tensor, "sources size length"]
+    """Up to EOS; what stands behind it means nothing."""
+    log_probs: Float[Tensor, "sources size length"]
+    """Of the tokens."""
+    scores: Float[Tensor, "sources size"]
+    """Log-probability of the whole over the penalty of its length; -inf where there is none."""
+
+
+class Searching(ABC):
+    """A model that does a search itself, to the end."""
 
     @abstractmethod
-    def continuations(
+    def search(
         self,
-        last: Int[Tensor, " rows"],
-        memory: Any,
-        past: Any,
-        scores: Float[Tensor, "sentences width"],
-        must_end: Bool[Tensor, " sentences"],
+        source: Int[Tensor, "batch source"],
+        limits: Int[Tensor, " batch"],
+        penalties: Float[Tensor, " longest_and_eos"],
         size: int,
-    ) -> Continuations:
-        """See `decoding.candidates.continuations`."""
+        *,
+        greedy: bool,
+    ) -> Found:
+        """What `beam_search` finds with a beam of `size`, or `greedy_search`, where it is 1."""

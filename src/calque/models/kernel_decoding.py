@@ -1,4 +1,5 @@
-"""The fast path of decoding on a CPU, in float32: all layers of a step in one call of a kernel.
+"""The fast path of decoding on a CPU, in float32: a search, or all layers of a step, in one call of
+a kernel.
 
 Same weights and same results as `Transformer`. As in `FastTransformer`, hypotheses of one source
 share one cache, to which a step only appends; memory is never moved.
@@ -8,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from calque.kernels.layers import Panels, Words, lanes, whole
 from calque.kernels.library import library
 from calque.models import kernel_layers
-from calque.models.interface import Continuations, Continuing
+from calque.models.interface import Found, Searching
 from calque.models.parts.positioned_attention import RotaryAttention
 from calque.models.transformer import Transformer, TransformerConfig
 
@@ -66,8 +67,10 @@ class KernelPast:
         """
         width = self.descent.size(1)
         kept = (rows // width).unique_consecutive()
-        self.descent = self.descent.flatten(0, 1)[rows].unflatten(0, (len(kept), -1))
-        self.kept = self.kept[kept]
+        # Several times as fast as indexing, where there are few.
+        descent = self.descent.flatten(0, 1).index_select(0, rows)
+        self.descent = descent.unflatten(0, (len(kept), -1))
+        self.kept = self.kept.index_select(0, kept)
 
     def begin_step(self) -> None:
         """Have room for the hypotheses, which become entries."""
@@ -87,8 +90,8 @@ class KernelPast:
         self.kept = torch.arange(len(old))
 
 
-class KernelTransformer(Continuing):
-    """A Transformer for search alone, on a CPU; see `Seq2Seq` and `Continuing`.
+class KernelTransformer(Searching):
+    """A Transformer for search alone, on a CPU; see `Seq2Seq` and `Searching`.
 
     Takes one token of each hypothesis at a time. What it computes for a source does not depend on
     the others, to the last bit. In a source that is padding alone, it finds zeros.
@@ -101,9 +104,9 @@ class KernelTransformer(Continuing):
         self.words = Panels(*model.output_weights)
         every = torch.arange(model.config.target_vocab_size)
         self.embeddings = model.embedding.target(every[None])[0].detach()
-        # Of targets: they depend on the step alone.
-        self.positions: dict[int, Float[Tensor, " d_model"]] = {}
-        self.turns: dict[int, dict[str, Any]] = {}
+        # Of targets, for all steps so far: they depend on the step alone.
+        self.positions = self.embeddings.new_empty(0, model.config.d_model)
+        self.turns: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.model,)  # the addresses of another process are its own
@@ -147,67 +150,76 @@ class KernelTransformer(Continuing):
     def start(self, memory: KernelMemory) -> KernelPast:
         return KernelPast(len(memory.places), len(self.model.decoder), self.decoder.inner)
 
-    def decode(
-        self, target: Int[Tensor, "rows 1"], memory: KernelMemory, past: KernelPast
-    ) -> Float[Tensor, "rows 1 vocab"]:
-        logits = torch.empty(len(target), self.words.made)
-        self._step(target[:, 0], memory, past, logits=logits)
-        return logits[:, None, : self.config.target_vocab_size]
-
-    def continuations(
+    def search(
         self,
-        last: Int[Tensor, " rows"],
-        memory: KernelMemory,
-        past: KernelPast,
-        scores: Float[Tensor, "sentences width"],
-        must_end: Bool[Tensor, " sentences"],
+        source: Int[Tensor, "batch source"],
+        limits: Int[Tensor, " batch"],
+        penalties: Float[Tensor, " longest_and_eos"],
         size: int,
-    ) -> Continuations:
-        (sentences, width), ids = scores.shape, self.config
-        size = min(size, width * ids.target_vocab_size)
-        totals, log_probs = (torch.empty(sentences, size) for _ in range(2))
-        parents, tokens = (last.new_empty(sentences, size) for _ in range(2))
-        found = Continuations(totals, parents, tokens, log_probs)
-        self._step(
-            last,
-            memory,
-            past,
-            scores=scores.contiguous(),
-            must_end=must_end.long(),
-            totals=totals,
-            log_probs=log_probs,
-            parents=parents,
-            tokens=tokens,
-            size=size,
-            pad=ids.pad_id,
-            bos=ids.bos_id,
-            eos=ids.eos_id,
+        *,
+        greedy: bool,
+    ) -> Found:
+        memory, ids, longest = self.encode(source), self.config, int(limits.max())
+        self._have_steps(longest + 1)
+        shape = len(source), size, longest + 1
+        found = Found(limits.new_zeros(shape), torch.zeros(shape), torch.empty(shape[:2]))
+        candidates = 1 if greedy else 2 * size  # one of each row may be EOS
+        words = self._words(size=candidates, pad=ids.pad_id, bos=ids.bos_id, eos=ids.eos_id)
+        self.decoder.search(
+            self._of_memory(memory) | self.turns | {"angles": 0, "words": words},
+            len(source),
+            embeddings=self.embeddings,
+            positions=self.positions,
+            limits=limits,
+            penalties=penalties,
+            tokens=found.tokens,
+            log_probs=found.log_probs,
+            scores=found.scores,
+            beam=size,
+            longest=longest,
+            greedy=greedy,
+            depth=len(self.model.decoder),
         )
         return found
 
-    def _step(
-        self, last: Int[Tensor, " rows"], memory: KernelMemory, past: KernelPast, **wanted: Any
-    ) -> None:
-        model, words, position = self.model, self.words, past.steps
+    def decode(
+        self, target: Int[Tensor, "rows 1"], memory: KernelMemory, past: KernelPast
+    ) -> Float[Tensor, "rows 1 vocab"]:
+        step, last = past.steps, target[:, 0]
         past.begin_step()
-        if position not in self.positions:
-            self.positions[position] = model.positions.target(last[:1, None], start=position)[0, 0]
-            of_decoder = model.decoder[0], torch.tensor([position]), position + 1
-            self.turns[position] = self._turns(*of_decoder)
-        sizes = {"vocab": model.config.target_vocab_size, "made": words.made}
+        self._have_steps(step + 1)
+        logits = torch.empty(len(target), self.words.made)
+        turns = {name: of_steps[step] for name, of_steps in self.turns.items()}
         self.decoder.run(
-            self.embeddings[last] + self.positions[position],
+            self.embeddings[last] + self.positions[step],
             torch.arange(0, len(last) + 1, past.descent.size(1)),
-            memory=memory.numbers,
-            memory_at=memory.places,
-            keys=memory.lengths,
             past=past.numbers,
             past_at=past.places,
             descent=past.descent,
             room=past.descent.size(2),
-            words=Words(weight=words.weight, bias=words.bias, **sizes, **wanted),
-            **(self.turns[position] | {"angles": 0}),
+            words=self._words(logits=logits),
+            **(self._of_memory(memory) | turns | {"angles": 0}),
         )
+        return logits[:, None, : self.config.target_vocab_size]
+
+    def _words(self, **wanted: Any) -> Words:
+        words = self.words
+        sizes = {"vocab": self.config.target_vocab_size, "made": words.made}
+        return Words(weight=words.weight, bias=words.bias, **sizes, **wanted)
+
+    def _of_memory(self, memory: KernelMemory) -> dict[str, Any]:
+        return {"memory": memory.numbers, "memory_at": memory.places, "keys": memory.lengths}
+
+    def _have_steps(self, number: int) -> None:
+        """Have positions, and turns, for so many steps."""
+        known = len(self.positions)
+        if number <= known:
+            return
+        turns = self._turns(self.model.decoder[0], torch.arange(number), number)
+        self.turns = {name: turns[name] for name in ("cosine", "sine") if turns}
+        bos, target = torch.tensor([[self.config.bos_id]]), self.model.positions.target
+        new = [target(bos, start=step)[0] for step in range(known, number)]
+        self.positions = torch.cat([self.positions, *new]).detach()
 
     def _turns(self, layer: Any, places: Int[Tensor, " places"], length: int) -> dict[str, Any]:
         """By what the numbers of queries and keys at some places turn, if they do."""

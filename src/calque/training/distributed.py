@@ -14,12 +14,14 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from calque.config import CalqueError
 
 PATIENCE = timedelta(hours=12)  # the others wait while one prepares the corpus or validates
+MEETING = timedelta(minutes=5)  # of processes that have all started: who is not there has died
 
 Result = TypeVar("Result")
 
@@ -53,13 +55,20 @@ class Processes:
 
     @contextmanager
     def joined(self, store: Store | None = None) -> Iterator["Processes"]:
-        """Meet the others, if any, for the block: by `store`, or as the environment says."""
+        """Meet the others, if any, for the block: by `store`, or as the environment says.
+
+        Raises LostError when one of those that meet by `store` does not come.
+        """
         if self.world_size > 1 and not dist.is_initialized():
             backend = "nccl" if self.device.type == "cuda" else "gloo"
             rank, world_size = (self.rank, self.world_size) if store else (-1, -1)  # as it says
-            dist.init_process_group(
-                backend, store=store, timeout=PATIENCE, rank=rank, world_size=world_size
-            )
+            patience = MEETING if store else PATIENCE
+            with _losses_noticed():
+                dist.init_process_group(
+                    backend, store=store, timeout=patience, rank=rank, world_size=world_size
+                )
+            if store:
+                _set_pg_timeout(PATIENCE)
         try:
             yield self
         except BaseException as error:

@@ -6,6 +6,8 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 HUGE_PAGES = 14  # of madvise
 LARGEST = 2**31 - 1  # bytes: mallopt takes a C int
@@ -20,6 +22,12 @@ def room_for(size: float) -> int:
     with suppress(OSError, ValueError):  # there is none, or it says "max"
         memory = min(memory, int(LIMIT.read_text()))
     return max(1, int(memory / 2 / size))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, of the processor or of a GPU."""
+    kinds = MemoryError, torch.OutOfMemoryError
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def forget_old_kernels() -> None:

@@ -18,6 +18,7 @@ from calque.models.packed_training import PackedTransformer
 from calque.recipe import TrainingConfig
 from calque.text.batching import Batch
 from calque.training.distributed import GradientSum, Processes
+from calque.training.memory import is_out_of_memory
 from calque.training.optimizer import OPTIMIZERS, set_learning_rate
 from calque.training.schedule import SCHEDULES
 
@@ -166,7 +167,7 @@ class Stepper:
             # What comes of all processes is to be the mean over the tokens of the batch.
             (loss.total * weight).backward()
         except RuntimeError as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise BatchTooLargeError(piece.rows) from None
             raise
         return Loss(loss.total.detach(), loss.cross_entropy)
@@ -180,7 +181,3 @@ class Stepper:
     def _seed(self, step: int) -> None:
         place = (self.config.seed, step, self.processes.rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
