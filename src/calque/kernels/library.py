@@ -7,11 +7,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from functools import cache, partial
 from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import torch
@@ -99,18 +101,36 @@ def run(kernel: str, arguments: Arguments, number: int, stop: Tensor | None = No
     if threads == 1 and stop is None:
         call(*bounds)
         return
-    pool = _pool(threads)  # ctypes lets others run
-    running = [pool.submit(call, *part) for part in pairwise(bounds)]
+    running: list[Future[None]] = [Future() for _ in range(threads)]
+    tasks = _workers(threads)
     try:
-        for part in running:
-            part.result()
+        for future, part in zip(running, pairwise(bounds), strict=True):
+            tasks.put((future, call, part))
+        for future in running:
+            future.result()
     except BaseException:
         if stop is not None:
             stop.fill_(1)
-        wait(running)  # they still look at the arguments
+        # Those that have begun still look at the arguments.
+        wait([future for future in running if not future.cancel()])
         raise
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+def _workers(number: int) -> "SimpleQueue[Any]":
+    """What so many threads do the tasks of.
+
+    Unlike a ThreadPoolExecutor's, which Ctrl-C may leave waiting for ever as they start, they keep
+    no process from its end.
+    """
+    tasks: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(number):
+        Thread(target=_work, args=(tasks,), daemon=True).start()
+    return tasks
+
+
+def _work(tasks: "SimpleQueue[Any]") -> None:
+    while True:
+        future, call, part = tasks.get()
+        if future.set_running_or_notify_cancel():
+            future.set_result(call(*part))  # ctypes lets other threads run
