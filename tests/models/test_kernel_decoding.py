@@ -53,11 +53,11 @@ def said(model, source, tokens):
 
 @pytest.mark.parametrize("output", ["tied", "biased"])
 @pytest.mark.parametrize("ids", [(0, 2, 3), (9, 9, 0), (1, 0, 2)], ids=["ours", "marian", "other"])
-@pytest.mark.parametrize("words", [10, 64, 3001])
+@pytest.mark.parametrize("words", [10, 3001])
 @pytest.mark.parametrize(("name", "beam"), [("greedy", 1), ("beam", 1), ("beam", 5), ("beam", 30)])
 def test_it_finds_what_the_plain_search_finds(name, beam, words, ids, output):
     model, search, longest = make(words, ids, output), SEARCHES[name], 11
-    for number, normalisation in ((1, "wu"), (17, "power")):
+    for number, normalisation in ((1, "wu"), (9, "power")):
         config = DecodingConfig(
             beam_size=beam, max_length=longest, length_normalisation=normalisation
         )
